@@ -55,17 +55,22 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal.evaluation.evaluate import evaluate, fit_classes
+    from varifocal.evaluation.evaluate import evaluate_in_processes, fit_classes
+    from varifocal.evaluation.processes import Processes
     from varifocal.tools.datasets import eval_data
     from varifocal.utils.atomic_write import atomic_write
-    from varifocal.utils.progress import progress_bar
+    from varifocal.utils.progress import no_bar, progress_bar
 
     if options.output_json is not None:
         ensure_writable_file(options.output_json)
     model = load_model(options)
     data = fit_classes(model, eval_data(options))
-    with progress_bar("evaluating", len(data.samples)) as advance:
-        metrics, _detections = evaluate(model, data, advance, options.batch_size)
+    processes = Processes.of_environment()
+    bar = progress_bar if processes.first else no_bar
+    with bar("evaluating", len(data.samples[:: processes.world])) as advance:
+        metrics = evaluate_in_processes(model, data, advance, options.batch_size)
+    if metrics is None:
+        return
     _print_lines(data.notes)
     Console(markup=False, emoji=False).print(metrics.table())
     if options.output_json is not None:
@@ -75,7 +80,8 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 EVAL = Command(
     "eval",
     "measure a model with the COCO metrics",
-    "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --output-json metrics.json",
+    "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --output-json metrics.json\n"
+    "  torchrun --nproc-per-node 4 -m varifocal eval runs/vfnet-1/best.safetensors my_data",
     add_eval,
     run_eval,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def load_model(options: argparse.Namespace) -> Any:
 def resolve_device(name: str, *, exported: bool = False) -> str:
     """Return the device to compute on: ``name``, or for "auto" the GPU if torch finds one, otherwise the CPU.
 
-    For an ``exported`` file "auto" is the CPU, and any other name is left to its own runtime to check.
+    Each process of ``torchrun`` gets a GPU of its own for "auto" and "cuda". For an ``exported`` file "auto" is the
+    CPU, and any other name is left to its own runtime to check.
 
     Raises:
         ConfigError: torch has no such device here.
@@ -118,6 +120,8 @@ def resolve_device(name: str, *, exported: bool = False) -> str:
         return "cpu" if name == "auto" else name
     import torch
 
+    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -94,24 +94,15 @@ def _refuse_both(options: argparse.Namespace) -> None:
 
 
 def _shard_of(options: argparse.Namespace) -> Shard:
-    """Return the shard of the options, or that of this process among those of torchrun, whose GPU it then uses."""
+    """Return the shard of the options, or that of this process among those of torchrun."""
     from varifocal.tools.shards.run import WHOLE, Shard, parse_shard
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and options.shard:
         raise ConfigError("--shard: torchrun already splits the images among its processes.", code="shard-and-torchrun")
     if world > 1:
-        options.device = _local_device(options.device)
         return Shard(int(os.environ.get("RANK", "0")) + 1, world)
     return parse_shard(options.shard) if options.shard else WHOLE
-
-
-def _local_device(device: str) -> str:
-    import torch
-
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-    return device
 
 
 def _manifest(options: argparse.Namespace, source: Source, shard: Shard, target: Target) -> Manifest:

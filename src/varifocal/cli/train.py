@@ -18,6 +18,7 @@ from varifocal.utils.errors import ConfigError
 if TYPE_CHECKING:
     from varifocal.evaluation.coco_ap import CocoMetrics
 
+AUTO = "auto"  # recipes.train.AUTO
 PRESETS = ("nano", "small", "base", "large")  # recipes.auto.PRESETS, which is not imported for the help
 
 # options that only a new run takes
@@ -55,7 +56,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="resume a run exactly where it stopped; train.epochs=N extends it, even if it is finished",
+        help="resume a run exactly where it stopped; train.epochs=N extends it, even if it is finished. auto: resume "
+        "the run in --out, or start it if there is none",
     )
     parser.add_argument(
         "--log",
@@ -77,7 +79,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     from varifocal.recipes.train import train
 
     begun = time.monotonic()
-    if options.resume is not None:
+    if options.resume not in (None, Path(AUTO)):
         _resume(options, overrides)
         return
     if options.data is None:
@@ -93,6 +95,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         model=options.model,
         overrides=words,
         out=options.out,
+        resume=None if options.resume is None else AUTO,
         begun=begun,
     )
     show_run(result.metrics, result.run)
@@ -157,7 +160,7 @@ TRAIN = Command(
     "  varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
     "  varifocal train my_data --weights vfnet_r50_ms_2x     # start from the authors' detector, fetched once\n"
     "  varifocal train --resume runs/auto-1 train.epochs=24\n"
-    "  torchrun --nproc-per-node 4 -m varifocal train my_data --recipe base --out runs/four\n\n"
+    "  torchrun --nproc-per-node 4 -m varifocal train my_data --recipe base --out runs/four --resume auto\n\n"
     "Without --recipe, one is made from the data, the machine and the time, and its decisions are printed with\n"
     "the reasons (docs/own-data.md). key=value words win over them and change any recipe; the error for an unknown\n"
     "key lists the valid ones. Training starts from ImageNet weights: those of the models nano and small are\n"

@@ -12,6 +12,7 @@ from PIL import Image
 from varifocal.data.classes import class_list, used_classes, with_classes
 from varifocal.data.validate import check_size
 from varifocal.evaluation.coco_ap import CocoMetrics, coco_ap
+from varifocal.evaluation.processes import Processes
 from varifocal.inference.pipeline import Predictor
 from varifocal.inference.stream import StreamOptions, predict_files
 from varifocal.types import Category, Dataset, Detections, Sample
@@ -58,6 +59,24 @@ def evaluate(
     data = fit_classes(model, data)
     detections = detect_all(model, data.samples, progress, batch_size)
     return measure(model, data, detections), detections
+
+
+def evaluate_in_processes(
+    model: Predictor, data: Dataset, progress: Callable[[int], None] = lambda done: None, batch_size: int = 0
+) -> CocoMetrics | None:
+    """Return the metrics of :func:`evaluate`, for which every process of ``torchrun`` detects in a part of the images.
+
+    Only the first process gets them, the others None; ``progress`` is that of the part of each.
+
+    Raises:
+        DataError: the model lacks a class that has boxes, or a process has died.
+    """
+    processes = Processes.of_environment()
+    data = fit_classes(model, data)
+    with processes.alive() as store:
+        part = data.samples[processes.rank :: processes.world]
+        detections = processes.collect(store, detect_all(model, part, progress, batch_size))
+    return None if detections is None else measure(model, data, detections)
 
 
 def fit_classes(model: Predictor, data: Dataset) -> Dataset:

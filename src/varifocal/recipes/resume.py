@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,19 @@ def changed_recipe(recipe: Recipe, changes: Sequence[str], run: Path) -> Recipe:
 
 def differences(before: Recipe, after: Recipe) -> list[tuple[str, Any, Any]]:
     """Return each key whose value differs between two recipes, with both values."""
-    old, new = (dict(_flatten(to_dict(recipe), "")) for recipe in (before, after))
+    old, new = dict(flat_settings(before)), dict(flat_settings(after))
     return [(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def flat_settings(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    """Yield each key of a recipe, such as train.lr, with its value."""
+    return _flatten(to_dict(recipe), "")
+
+
+def changes_to(before: Recipe, after: Recipe) -> list[str]:
+    """Return the ``key=value`` words that turn one recipe into another; a chosen batch size stands for auto."""
+    found = differences(before, after)
+    return [f"{key}={json.dumps(new)}" for key, _, new in found if (key, new) != ("train.batch_size", "auto")]
 
 
 def _flatten(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from varifocal.inference.model import load
 from varifocal.inference.pipeline import read_for
 from varifocal.recipes.build import Splits, job_of, read_splits_of, with_batch_size
 from varifocal.recipes.recipe import Recipe, read_recipe_of_run, write_recipe
-from varifocal.recipes.resume import Progress, changed_recipe
+from varifocal.recipes.resume import Progress, changed_recipe, flat_settings
 from varifocal.training.callbacks import check_trackers, closing_callbacks, emit
 from varifocal.training.loop import TrainJob, summary_metrics, train
 from varifocal.training.state import STATE
@@ -98,11 +98,12 @@ def resume_run(
         job = _seeded_job(recipe, read_splits_of(recipe, data, resumed=saved), run, resumed=saved)
         _check_data(job, data, run)
         progress = Progress.of(run, before, recipe, job)
-        if is_main_process():
-            metrics = None if job.validation is None else read_metrics(run / METRICS)
-            if progress.finished and (metrics is not None or job.validation is None):
+        metrics = None if job.validation is None else read_metrics(run / METRICS)
+        if progress.finished and (metrics is not None or job.validation is None):
+            if is_main_process():
                 print(progress.finished_note(_command(data, run)), file=sys.stderr)
-                return metrics
+            return metrics  # in all processes, since none would wait for the others
+        if is_main_process():
             if recipe != before:
                 _write_changed(recipe, run)
             _write_data_location(run, data, job)
@@ -119,7 +120,17 @@ def _check_extras(recipe: Recipe) -> None:
 def _seeded_job(recipe: Recipe, splits: Splits, run: Path, *, resumed: bool = False) -> TrainJob:
     """Return the job of a run; the seed gives the same initial weights, also to a run without a checkpoint yet."""
     torch.manual_seed(recipe.train.seed)
-    return job_of(recipe, splits, run, weights=not resumed)
+    job = job_of(recipe, splits, run, weights=not resumed)
+    return replace(job, facts=_facts(recipe, job)) if "WORLD_SIZE" in os.environ else job
+
+
+def _facts(recipe: Recipe, job: TrainJob) -> dict[str, object]:
+    """Return what several processes must have in common: the data, by digests, and every setting of the recipe."""
+    facts: dict[str, object] = {}
+    for name, data in (("training", job.training), ("validation", job.validation)):
+        digest = "missing" if data is None else f"{len(data.samples)} images, SHA-256 {dataset_digest(data)[:12]}..."
+        facts[f"the {name} data"] = digest
+    return facts | dict(flat_settings(recipe))
 
 
 def _train_and_evaluate(
@@ -249,6 +260,19 @@ def dataset_digest(data: Dataset) -> str:
             digest.update(part.tobytes())
     digest.update(repr(data.categories).encode())
     return digest.hexdigest()
+
+
+def has_begun(run: Path) -> bool:
+    """Return whether the folder holds a run that :func:`resume_run` can resume, be it from its first step.
+
+    The recipe that a process leaves which was killed before it wrote where the data is, is removed.
+    """
+    if (run / RECIPE).is_file() and (run / DATA).is_file():
+        return True
+    others = [path for path in run.iterdir() if path.name != RECIPE and not is_part(path)] if run.is_dir() else []
+    if is_main_process() and all(path.name.startswith(LOCK) for path in others):
+        (run / RECIPE).unlink(missing_ok=True)
+    return False
 
 
 def _check_folder(run: Path) -> None:

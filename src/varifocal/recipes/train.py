@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.recipes.budget import parse_budget
-from varifocal.recipes.recipe import Recipe, load_recipe
+from varifocal.recipes.recipe import Recipe, load_recipe, read_recipe_of_run
+from varifocal.recipes.resume import changes_to
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.locks import fresh
 from varifocal.utils.overrides import override
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from varifocal.recipes.plan import PlannedRun
 
 BEST = "best.safetensors"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,8 @@ def train(
         epochs: its length instead of a ``budget``. ``model`` is its size: nano, small, base or large.
         overrides: ``key=value`` words that change the recipe, such as ``"train.lr=0.005"``.
         out: the folder of the run, new or empty (``runs/NAME-N``).
-        resume: the folder of a run that is resumed exactly where it stopped, with its own recipe.
+        resume: the folder of a run that is resumed exactly where it stopped, with its own recipe; or ``"auto"``, which
+            resumes the run in ``out`` if there is one, and otherwise starts it.
         callbacks: objects with some methods of :class:`varifocal.Callback`.
         begun: when the budget began, by ``time.monotonic`` (now).
 
@@ -70,39 +73,98 @@ def train(
         TrainingError: a loss is not finite, or an experiment tracker cannot be started.
         Interrupted: Ctrl-C, or the stop button of a notebook; the step is saved, and ``resume`` continues.
     """
-    from varifocal.recipes.run import create_run_dir, resume_run, run_folder, run_recipe
+    from varifocal.recipes.run import resume_run
 
-    _check_arguments(recipe, out, resume, {"budget": budget, "epochs": epochs, "model": model}, overrides)
+    plan = _Plan(budget, epochs, model or "", begun or time.monotonic())
+    if resume == AUTO:
+        resume, overrides = _found(recipe, out, overrides)
+        if resume is not None:
+            recipe, out, plan = None, None, _Plan()
+    _check_arguments(recipe, out, resume, plan, overrides)
     if resume is not None:
         run = Path(resume)
         return TrainResult(run, run / BEST, resume_run(data, run, overrides, callbacks))
     if data is None:
         raise ConfigError("no data set given; use varifocal.train(data).", code="train-without-data")
-    with run_folder(None if out is None else Path(out), _run_name(recipe, model)) as run:
+    return _start(data, recipe, plan, overrides, out, callbacks)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The length and the size of the model of a run whose recipe is made; ``begun`` is when its budget began."""
+
+    budget: str | float | None = None
+    epochs: float | None = None
+    model: str = ""
+    begun: float = 0.0
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the options that are given."""
+        values = {"budget": self.budget, "epochs": self.epochs, "model": self.model or None}
+        return [name for name, value in values.items() if value is not None]
+
+    def check_lengths(self, overrides: Sequence[str]) -> None:
+        """Raise ConfigError if the length of the run is given twice."""
+        lengths = [name for name in self.given if name != "model"]
+        lengths += [word for word in overrides if word.startswith("train.epochs=") and lengths]
+        if len(lengths) > 1:
+            raise ConfigError(f"{' and '.join(lengths)} both set the length of the run; give one.", code="two-lengths")
+
+
+def _start(
+    data: Path | str,
+    recipe: Recipe | Mapping[str, Any] | Path | str | None,
+    plan: _Plan,
+    overrides: Sequence[str],
+    out: Path | str | None,
+    callbacks: Sequence[object],
+) -> TrainResult:
+    """Train a new run."""
+    from varifocal.recipes.run import create_run_dir, run_folder, run_recipe
+
+    with run_folder(None if out is None else Path(out), _run_name(recipe, plan.model)) as run:
         if recipe is None:
             with fresh(run):
                 create_run_dir(run)  # a folder that is not empty is refused before the planning
-                plan = _planned(Path(data), budget, epochs, model or "", overrides, begun or time.monotonic())
-                return TrainResult(run, run / BEST, run_recipe(plan.recipe, data, run, callbacks, plan.splits))
+                planned = _planned(Path(data), plan, overrides)
+                return TrainResult(run, run / BEST, run_recipe(planned.recipe, data, run, callbacks, planned.splits))
         return TrainResult(run, run / BEST, run_recipe(_with_overrides(recipe, overrides), data, run, callbacks))
+
+
+def _found(
+    recipe: Recipe | Mapping[str, Any] | Path | str | None, out: Path | str | None, overrides: Sequence[str]
+) -> tuple[Path | None, Sequence[str]]:
+    """Return the run to resume, None to start one, and the overrides: all that differs from the run's own recipe.
+
+    Raises:
+        ConfigError: ``out`` is not given.
+    """
+    from varifocal.recipes.run import RECIPE, has_begun
+
+    if out is None:
+        raise ConfigError("resume=auto looks for the run in its folder; add --out RUN.", code="resume-auto-without-out")
+    if not has_begun(Path(out)):
+        return None, overrides
+    if recipe is None:  # a planned one is not planned again
+        return Path(out), overrides
+    return Path(out), changes_to(read_recipe_of_run(Path(out) / RECIPE), _with_overrides(recipe, overrides))
 
 
 def _with_overrides(recipe: Recipe | Mapping[str, Any] | Path | str, overrides: Sequence[str]) -> Recipe:
     return override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
 
 
-def _run_name(recipe: object, model: str | None) -> str:
+def _run_name(recipe: object, model: str) -> str:
     """Return the beginning of the name of a new folder in ``runs/``."""
     if isinstance(recipe, (str, Path)):
         return Path(recipe).stem
     return "run" if recipe is not None else model or "auto"
 
 
-def _check_arguments(
-    recipe: object, out: object, resume: object, planning: Mapping[str, object], overrides: Sequence[str]
-) -> None:
+def _check_arguments(recipe: object, out: object, resume: object, plan: _Plan, overrides: Sequence[str]) -> None:
     """Raise ConfigError for arguments that contradict each other."""
-    given = " and ".join(name for name, value in planning.items() if value is not None)
+    given = " and ".join(plan.given)
     if resume is not None and (given or recipe is not None or out is not None):
         raise ConfigError(
             "resume continues a run with its own recipe in its own folder; leave out recipe, out, budget, epochs and "
@@ -114,28 +176,19 @@ def _check_arguments(
             f"{given}: a recipe decides that already; remove one of them, or write train.epochs=N.",
             code="recipe-and-budget",
         )
-    _check_lengths(planning, overrides)
+    plan.check_lengths(overrides)
 
 
-def _check_lengths(planning: Mapping[str, object], overrides: Sequence[str]) -> None:
-    lengths = [name for name in ("budget", "epochs") if planning[name] is not None]
-    lengths += [word for word in overrides if word.startswith("train.epochs=") and lengths]
-    if len(lengths) > 1:
-        raise ConfigError(f"{' and '.join(lengths)} both set the length of the run; give one.", code="two-lengths")
-
-
-def _planned(
-    data: Path, budget: str | float | None, epochs: float | None, model: str, overrides: Sequence[str], begun: float
-) -> PlannedRun:
+def _planned(data: Path, plan: _Plan, overrides: Sequence[str]) -> PlannedRun:
     """Plan a run from the data, the machine and the time, and print the decisions."""
     from varifocal.recipes.plan import Request, plan_run
     from varifocal.utils.progress import spinner
 
     if "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same recipe; add --recipe NAME.", code="no-common-recipe")
-    seconds = parse_budget(budget) if isinstance(budget, str) else budget
+    seconds = parse_budget(plan.budget) if isinstance(plan.budget, str) else plan.budget
     with spinner("planning the run"):
-        planned = plan_run(Request(data, model, seconds, epochs, tuple(overrides), begun))
+        planned = plan_run(Request(data, plan.model, seconds, plan.epochs, tuple(overrides), plan.begun))
     for reason in planned.reasons:
         print(reason, file=sys.stderr)
     return planned

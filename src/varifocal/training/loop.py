@@ -7,7 +7,7 @@ state, so that several runs fit into one process.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -26,7 +26,13 @@ from varifocal.structures import Batch
 from varifocal.training.callbacks import emit
 from varifocal.training.log import RunLogger
 from varifocal.training.optim import Schedule, TrainConfig, WeightAverages, base_lr, make_optimizer
-from varifocal.training.processes import Interruption, gather_from_processes, shutdown_process_group, start_fabric
+from varifocal.training.processes import (
+    Interruption,
+    ensure_equal,
+    gather_from_processes,
+    shutdown_process_group,
+    start_fabric,
+)
 from varifocal.training.state import TrainState, UnreadableImages, load_state, max_unreadable, save_state
 from varifocal.training.step import Stepper, ensure_finite_weights
 from varifocal.types import Dataset
@@ -41,7 +47,8 @@ class TrainJob:
     """What to train on what data, and the folder of the run.
 
     At most ``cache_bytes`` of decoded images are kept in memory on this machine. ``notes`` are sentences on the initial
-    weights. ``callbacks`` are called in the first process; whoever makes the job closes them.
+    weights. ``callbacks`` are called in the first process; whoever makes the job closes them. ``facts`` are what has to
+    be equal in all processes, by names for a message.
     """
 
     model: Model
@@ -54,6 +61,7 @@ class TrainJob:
     cache_bytes: int = 0
     notes: tuple[str, ...] = ()
     callbacks: tuple[object, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +84,7 @@ def train(job: TrainJob, *, resume: bool = False) -> Trained:
 
     Raises:
         TrainingError: a loss is not finite or too large; the last checkpoint is kept.
+        ConfigError: the processes would train something different; each says so.
         DataError: more training images cannot be read than the config allows, or a validation image cannot be read.
         CheckpointError: there is nothing to resume from, or a checkpoint cannot be written.
         Interrupted: Ctrl-C; the current step is finished, and the state of the run is written.
@@ -121,6 +130,7 @@ class _Trainer:
         self.parts = {"model": detector, **self.averages.parts()}
         self.measured: CocoMetrics | None = None  # of the best weights, if this process has measured them
         self.state = load_state(job.run, self.parts, self.stepper.optimizer) if resume else TrainState()
+        ensure_equal({"the number of finished steps": self.state.step, **job.facts})
         self.unreadable = UnreadableImages(
             config.max_unreadable,
             len(job.training.samples),

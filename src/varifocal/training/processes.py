@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 MESSAGE = b"\ninterrupted: finishing and saving the current step first; press Ctrl-C again to stop at once\n"
+_DIFFERENCES = 3  # that a message names
 PATIENCE = 2.0  # seconds in which a second signal counts as the same one: torchrun forwards what the terminal has sent
 
 
@@ -107,6 +109,27 @@ def gather_from_processes(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def ensure_equal(facts: Mapping[str, object]) -> None:
+    """Check that all processes have the same values under these names; they all have to call this.
+
+    Raises:
+        ConfigError: in every process, if a value differs; it names the first ones with their hosts.
+    """
+    hosts = gather_from_processes((socket.gethostname(), dict(facts)))
+    first_host, first = hosts[0]
+    for rank, (host, other) in enumerate(hosts):
+        different = [name for name in {**first, **other} if first.get(name) != other.get(name)]
+        if different:
+            listed = "; ".join(
+                f"{name} is {other.get(name)} there and {first.get(name)} here" for name in different[:_DIFFERENCES]
+            )
+            raise ConfigError(
+                f"process {rank} on {host} would train something else than process 0 on {first_host}: {listed}; give "
+                "all processes the same data, recipe and run folder.",
+                code="processes-differ",
+            )
 
 
 class Interruption:

@@ -399,3 +399,44 @@ def test_the_data_is_kept_as_it_was_typed_and_where_it_is(data, tmp_path, monkey
     known = json.loads((tmp_path / "run" / "data.json").read_text())
     assert (known["data"], known["absolute"]) == ("data", str(data))
     assert (tmp_path / "run" / known["from_run"]).resolve() == data.resolve()
+
+
+def test_auto_starts_a_run_and_then_resumes_it(data, train, tmp_path, capsys):
+    """The same command again and again, as after a crash: the run goes on from where it is, and is never begun anew."""
+    words = [tmp_path / "run", "--resume", "auto"]
+    assert train(*words, "train.epochs=1") == 0
+    first = lines(tmp_path / "run")
+    capsys.readouterr()
+    assert train(*words, "train.epochs=1") == 0
+    assert "is finished after all 2 steps" in capsys.readouterr().err
+    assert train(*words, "train.epochs=2", "train.num_workers=1") == 0
+    message = capsys.readouterr().err
+    assert "resumes at step 3 of 4; " in message
+    assert "train.epochs=2 (was 1)" in message
+    assert lines(tmp_path / "run")[: len(first)] == first
+    assert train(*words, "train.epochs=2", "train.num_workers=1", "train.batch_size=4") == 2
+    assert "train.batch_size cannot change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [(), ("recipe.yaml",), ("recipe.yaml", ".lock"), ("recipe.yaml", "data.json")])
+def test_auto_starts_over_what_was_killed_before_its_first_step(data, train, tmp_path, left):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert train(whole, "train.epochs=1") == 0
+    run.mkdir()
+    for name in left:
+        (run / name).write_bytes(b"" if name == ".lock" else (whole / name).read_bytes())
+    assert train(run, "--resume", "auto", "train.epochs=1") == 0
+    for name in BYTES:
+        assert (run / f"{name}.safetensors").read_bytes() == (whole / f"{name}.safetensors").read_bytes()
+
+
+def test_auto_does_not_write_over_other_files(data, train, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("recipe.yaml", "thesis.txt"):
+        (run / name).write_text("x")
+    assert train(run, "--resume", "auto") == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert {path.name for path in run.iterdir()} == {"recipe.yaml", "thesis.txt"}
+    assert main(["train", str(data), "--resume", "auto"]) == 2
+    assert "add --out RUN" in capsys.readouterr().err
