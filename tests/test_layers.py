@@ -26,7 +26,7 @@ LAYERS = [
     ("export", "training"),
     ("recipes",),
     ("tools",),
-    ("cli",),
+    ("cli", "ray"),
     ("__init__", "__main__"),
 ]
 
