@@ -19,7 +19,7 @@ from varifocal.assign.fcos import assign_fcos
 from varifocal.assign.fovea import assign_fovea
 from varifocal.assign.max_iou import assign_max_iou
 from varifocal.assign.point import assign_nearest_point
-from varifocal.boxes import crop_priors, grid_anchors, grid_priors
+from varifocal.ops.boxes import crop_priors, grid_anchors, grid_priors
 
 SHAPES, STRIDES = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)], (8, 16, 32, 64, 128)
 SIZE = (800, 1333)

@@ -32,9 +32,9 @@ from cells import gain, interval
 from run import make_frames
 
 from harness import machine
-from varifocal.boxes import clip_boxes
 from varifocal.data.sample_dataset import sample_dataset_dir
 from varifocal.inference.model import Model
+from varifocal.ops.boxes import clip_boxes
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Candidates, Outputs, Targets

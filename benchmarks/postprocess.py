@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 
 from harness import Goal, Row, medians, write
-from varifocal.boxes import grid_priors
 from varifocal.inference.model import create_model
 from varifocal.models.vfnet import VFNet
+from varifocal.ops.boxes import grid_priors
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Outputs
 from varifocal.types import PostProcess

@@ -37,7 +37,6 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
-from varifocal.boxes import clip_boxes
 from varifocal.data.images import read_image
 from varifocal.data.load import load_dataset
 from varifocal.data.sample_dataset import sample_dataset_dir
@@ -45,6 +44,7 @@ from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.inference.model import Model
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint
+from varifocal.ops.boxes import clip_boxes
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Candidates, Outputs, Targets

@@ -8,11 +8,11 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from varifocal.boxes import elementwise_iou
 from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.losses import ClassificationLoss
 from varifocal.models import DETECTORS, dense
 from varifocal.models.backbone import BackboneConfig
+from varifocal.ops.boxes import elementwise_iou
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Outputs, Targets
 from varifocal.types import Category, Detections, PostProcess, Sample

@@ -6,7 +6,7 @@ from jaxtyping import Float, TypeCheckError
 from torch import Tensor
 from typechecker import checked, jaxtyped, unchecked
 
-from varifocal.boxes import elementwise_iou
+from varifocal.ops.boxes import elementwise_iou
 from varifocal.ops.nms import multiclass_nms
 from varifocal.types import Category, PostProcess
 from varifocal.utils.overrides import override

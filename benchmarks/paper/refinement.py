@@ -22,11 +22,11 @@ import torch
 from jaxtyping import Float
 from run import RECIPE, rows
 
-from varifocal.boxes import distance2bbox, elementwise_iou
 from varifocal.data.images import read_image
 from varifocal.data.load import load_dataset
 from varifocal.inference.model import Model, load
 from varifocal.inference.pipeline import tta_passes, whole
+from varifocal.ops.boxes import distance2bbox, elementwise_iou
 from varifocal.recipes.recipe import load_recipe
 from varifocal.tools.oracle.positives import Truth
 from varifocal.tools.report.folders import read_run

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from varifocal.boxes import EPS, elementwise_giou, elementwise_iou
+from varifocal.ops.boxes import EPS, elementwise_giou, elementwise_iou
 
 ClassificationLoss = Literal["varifocal", "focal", "quality-focal", "mal", "ia-bce"]
 

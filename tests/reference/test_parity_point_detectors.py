@@ -28,12 +28,12 @@ from stored import backward_from, cut, keep_last
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
-from varifocal.boxes import grid_priors
 from varifocal.inference.published.convert import convert_state_dict
 from varifocal.inference.published.key_maps import map_key
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import BackboneConfig
 from varifocal.models.dense import assign_batch
+from varifocal.ops.boxes import grid_priors
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Outputs, Targets
 from varifocal.types import PostProcess

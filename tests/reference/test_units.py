@@ -11,15 +11,6 @@ import torch
 from torch import Tensor
 
 from varifocal.assign import atss
-from varifocal.boxes import (
-    clip_boxes,
-    decode_deltas,
-    elementwise_giou,
-    elementwise_iou,
-    encode_deltas,
-    grid_priors,
-    square_anchors,
-)
 from varifocal.losses import (
     distribution_focal_loss,
     focal_loss,
@@ -29,6 +20,15 @@ from varifocal.losses import (
     varifocal_loss,
 )
 from varifocal.models.vfnet import VFNetConfig, VFNetHead
+from varifocal.ops.boxes import (
+    clip_boxes,
+    decode_deltas,
+    elementwise_giou,
+    elementwise_iou,
+    encode_deltas,
+    grid_priors,
+    square_anchors,
+)
 from varifocal.ops.deform_conv import deform_conv2d
 from varifocal.ops.kernels.star_operator import star_offsets
 from varifocal.ops.nms import multiclass_nms

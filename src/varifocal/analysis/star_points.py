@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from varifocal.boxes import distance2bbox
 from varifocal.inference.image_inputs import ImageLike
 from varifocal.inference.model import ForwardPass, Model, concat_candidates
 from varifocal.inference.pipeline import PassInput, detect
 from varifocal.inference.tiling import make_tiles, merge_tiles
 from varifocal.models.layers import at_least_float32
 from varifocal.models.vfnet import VFNet
+from varifocal.ops.boxes import distance2bbox
 from varifocal.ops.nms import multiclass_nms_indices
 from varifocal.structures import Candidates
 from varifocal.types import Detections, PostProcess

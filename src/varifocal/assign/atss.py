@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from varifocal.boxes import bbox2distance, elementwise_iou, square_anchors
+from varifocal.ops.boxes import bbox2distance, elementwise_iou, square_anchors
 from varifocal.structures import Assignment, Priors
 
 MIN_INSIDE = 0.01  # pixels by which a positive point must lie inside its box

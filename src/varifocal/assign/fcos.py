@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from varifocal.assign.chunks import chunk_boxes
-from varifocal.boxes import bbox2distance, box_area
+from varifocal.ops.boxes import bbox2distance, box_area
 from varifocal.structures import Assignment, Priors
 
 SIZE_UNIT = 8  # a level takes boxes whose longest distance is up to this many strides

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from varifocal.assign.chunks import chunk_boxes
-from varifocal.boxes import box_area
+from varifocal.ops.boxes import box_area
 from varifocal.structures import Assignment, Priors
 
 LOWER, UPPER = 2, 8  # a level takes boxes with a mean side between these numbers of its strides

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from varifocal.assign.chunks import chunk_boxes
-from varifocal.boxes import elementwise_iou
+from varifocal.ops.boxes import elementwise_iou
 from varifocal.structures import Assignment, Priors
 
 

@@ -17,7 +17,6 @@ from jaxtyping import UInt8
 from pydantic import Field
 from torch import Tensor
 
-from varifocal.boxes import box_area
 from varifocal.data.photometric import (
     apply_transforms,
     build_transforms,
@@ -27,6 +26,7 @@ from varifocal.data.photometric import (
     random_erasing,
 )
 from varifocal.data.preprocess import resize
+from varifocal.ops.boxes import box_area
 from varifocal.structures import Targets
 from varifocal.types import Preprocess, Sample, resize_factor, resized_shape
 from varifocal.utils.errors import ConfigError

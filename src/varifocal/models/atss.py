@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
-from varifocal.boxes import clip_boxes_batch, decode_deltas, elementwise_iou, grid_priors, square_anchors
 from varifocal.losses import ClassificationLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -31,6 +30,7 @@ from varifocal.models.dense import (
     dense_classification_loss,
 )
 from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
+from varifocal.ops.boxes import clip_boxes_batch, decode_deltas, elementwise_iou, grid_priors, square_anchors
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from varifocal.boxes import bbox2distance, crop_priors
 from varifocal.losses import ClassificationLoss, classification_loss
 from varifocal.models.layers import at_least_float32, bias_init_with_prob, conv_tower, init_head, prediction_conv
+from varifocal.ops.boxes import bbox2distance, crop_priors
 from varifocal.structures import Assignment, Outputs, Priors, Targets
 
 Assign = Callable[[Priors, Tensor], Assignment]

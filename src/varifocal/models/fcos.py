@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
-from varifocal.boxes import clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss, giou_loss, iou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -31,6 +30,7 @@ from varifocal.models.dense import (
     dense_classification_loss,
 )
 from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
+from varifocal.ops.boxes import clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.fovea import assign_fovea
-from varifocal.boxes import bbox2distance, clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -32,6 +31,7 @@ from varifocal.models.dense import (
     dense_classification_loss,
 )
 from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
+from varifocal.ops.boxes import bbox2distance, clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
 from varifocal.assign.point import assign_nearest_point
-from varifocal.boxes import clip_boxes_batch, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -46,6 +45,7 @@ from varifocal.models.layers import (
     level_strides,
     prediction_conv,
 )
+from varifocal.ops.boxes import clip_boxes_batch, elementwise_iou, grid_priors
 from varifocal.ops.star_conv import free_points
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1

@@ -16,7 +16,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.boxes import clip_boxes_batch, decode_deltas, elementwise_iou, encode_deltas, grid_anchors, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -30,6 +29,14 @@ from varifocal.models.dense import (
     num_positives,
 )
 from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
+from varifocal.ops.boxes import (
+    clip_boxes_batch,
+    decode_deltas,
+    elementwise_iou,
+    encode_deltas,
+    grid_anchors,
+    grid_priors,
+)
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 

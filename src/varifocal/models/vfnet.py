@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
-from varifocal.boxes import clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -46,6 +45,7 @@ from varifocal.models.layers import (
     unflatten_levels,
 )
 from varifocal.models.pafpn import PAFPN
+from varifocal.ops.boxes import clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.ops.star_conv import SamplingPoints, star_points
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from varifocal.boxes import elementwise_iou
+from varifocal.ops.boxes import elementwise_iou
 from varifocal.types import PostProcess
 
 NMS_PREFILTER_FACTOR = 8  # boxes compared per requested detection, which is enough for most images

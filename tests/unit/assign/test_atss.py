@@ -7,7 +7,7 @@ import torch
 
 from varifocal.assign import atss
 from varifocal.assign.atss import assign_atss
-from varifocal.boxes import crop_priors, grid_anchors, grid_priors
+from varifocal.ops.boxes import crop_priors, grid_anchors, grid_priors
 from varifocal.structures import Priors
 
 SHAPES, STRIDES = [(12, 14), (6, 7), (3, 4)], [8, 16, 32]

@@ -9,7 +9,7 @@ from varifocal.assign.fcos import assign_fcos
 from varifocal.assign.fovea import assign_fovea
 from varifocal.assign.max_iou import assign_max_iou
 from varifocal.assign.point import assign_nearest_point
-from varifocal.boxes import grid_anchors, grid_priors
+from varifocal.ops.boxes import grid_anchors, grid_priors
 from varifocal.structures import Assignment, Priors
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from varifocal.assign.fcos import assign_fcos
-from varifocal.boxes import grid_priors
+from varifocal.ops.boxes import grid_priors
 from varifocal.structures import Priors
 
 SHAPES, STRIDES = [(24, 28), (12, 14), (6, 7)], [8, 16, 32]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.boxes import crop_priors, grid_anchors, grid_priors
+from varifocal.ops.boxes import crop_priors, grid_anchors, grid_priors
 from varifocal.structures import Assignment, Priors
 
 SHAPES, STRIDES = [(12, 14), (6, 7), (3, 4)], [8, 16, 32]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from varifocal.assign.point import assign_nearest_point
-from varifocal.boxes import crop_priors, grid_priors
+from varifocal.ops.boxes import crop_priors, grid_priors
 from varifocal.structures import Priors
 
 SHAPES, STRIDES = [(24, 28), (12, 14), (6, 7)], [8, 16, 32]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from varifocal.boxes import crop_priors, grid_anchors, grid_priors, square_anchors
+from varifocal.ops.boxes import crop_priors, grid_anchors, grid_priors, square_anchors
 
 SHAPES = [(4, 6), (2, 3), (1, 2)]
 STRIDES = [8, 16, 32]

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torchvision
 
-from varifocal.boxes import elementwise_iou as torch_iou
 from varifocal.inference.boxes_numpy import batched_nms_numpy, box_iou, elementwise_iou, multiclass_nms
+from varifocal.ops.boxes import elementwise_iou as torch_iou
 from varifocal.ops.nms import multiclass_nms as torch_select
 from varifocal.types import PostProcess
 

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from varifocal.boxes import grid_priors
 from varifocal.models import dense
 from varifocal.models.dense import assign_batch, avg_factors, centerness, dense_classification_loss, num_positives
 from varifocal.models.fcos import FCOSConfig
 from varifocal.models.layers import at_least_float32, flatten_levels, level_shapes
+from varifocal.ops.boxes import grid_priors
 from varifocal.structures import Assignment, Priors, Targets
 
 SHAPES, STRIDES = [(8, 8), (4, 4)], [8, 16]

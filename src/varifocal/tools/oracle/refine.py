@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from varifocal.boxes import bbox2distance
 from varifocal.inference.model import ForwardPass, Model
 from varifocal.models.optimize import autocast
+from varifocal.ops.boxes import bbox2distance
 from varifocal.structures import Candidates
 from varifocal.tools.oracle.positives import AtPoints, Positives
 

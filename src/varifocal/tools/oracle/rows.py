@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from varifocal.boxes import elementwise_iou
 from varifocal.models.dense import centerness
+from varifocal.ops.boxes import elementwise_iou
 from varifocal.structures import Candidates
 from varifocal.tools.oracle.positives import Positives
 

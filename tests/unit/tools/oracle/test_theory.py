@@ -12,10 +12,10 @@ from PIL import Image
 from torch import nn
 
 from varifocal.assign.point import assign_nearest_point
-from varifocal.boxes import grid_priors
 from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.dense import TargetAssigner, assign_targets
 from varifocal.models.vfnet import VFNetConfig
+from varifocal.ops.boxes import grid_priors
 from varifocal.structures import Candidates, Outputs
 from varifocal.tools.oracle.rows import Override, Row, certain, overlap, true_box
 from varifocal.tools.oracle.study import oracle_study

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from varifocal.boxes import (
+from varifocal.ops.boxes import (
     bbox2distance,
     box_area,
     clip_boxes,
