@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from varifocal.types import PostProcess
 
 EPS = 1e-6
+_ALL_PAIRS = 128  # boxes of a class up to which the overlaps of all pairs at once are faster
 NMS_PREFILTER_FACTOR = 8  # boxes for each requested detection, as in varifocal.ops.nms
 
 
@@ -70,9 +71,21 @@ def _greedy(boxes: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
     kept = np.zeros(len(boxes), bool)
     for label in np.unique(labels):
         left = np.flatnonzero(labels == label)
+        if len(left) <= _ALL_PAIRS:
+            kept[left] = _greedy_of_pairs(box_iou(boxes[left], boxes[left]) > iou)
+            continue
         while len(left):
             kept[left[0]] = True
             left = left[1:][~(box_iou(boxes[left[:1]], boxes[left[1:]])[0] > iou)]
+    return kept
+
+
+def _greedy_of_pairs(overlap: np.ndarray) -> np.ndarray:
+    """Return a mask [n] of the boxes, best first, that no better kept box overlaps, from all pairs [n, n]."""
+    kept = np.ones(len(overlap), bool)
+    for index, row in enumerate(overlap):
+        if kept[index]:
+            kept[index + 1 :] &= ~row[index + 1 :]
     return kept
 
 

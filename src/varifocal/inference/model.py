@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from varifocal.data.preprocess import normalize, pad_batch, pil_to_tensor, resize
-from varifocal.inference.pipeline import PassInput, Pipeline
+from varifocal.inference.pipeline import MOST_CALLS, PassInput, Pipeline
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import mean_and_std, without_pretrained
 from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint, write_checkpoint
@@ -113,6 +113,16 @@ class Model(Pipeline, nn.Module):
     def device(self) -> str:
         """The device of the weights: "cpu", "cuda:0", ..."""
         return next((str(weight.device) for weight in self.parameters()), "cpu")
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls of :meth:`predict` at the same time use the device best: on a CPU as many as threads."""
+        return min(torch.get_num_threads(), MOST_CALLS) if self.device == "cpu" else 1
+
+    def for_calls(self, calls: int) -> Model:
+        """Return this model, whose optimized copy exists now, so that no two calls make it."""
+        self.optimized()
+        return self
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """Return the detector's outputs for a normalized batch."""

@@ -18,6 +18,7 @@ from varifocal.inference.tiling import Tile, make_tiles, merge_tiles
 from varifocal.types import TTA, Category, Detections, FileLike, PostProcess, Preprocess, Tiling, scaled_resize
 from varifocal.utils.errors import ConfigError, DataError
 
+MOST_CALLS = 4  # calls of predict at the same time, each of which holds an image and its feature maps
 BATCH = 8  # images of a list, or tiles of a large image, that are in memory together
 
 C = TypeVar("C")
@@ -148,6 +149,15 @@ class Pipeline:
         """The classes that labels index."""
         categories: tuple[Category, ...] = self.info.categories
         return categories
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls of :meth:`predict` at the same time use the device best."""
+        return 1
+
+    def for_calls(self, calls: int) -> Any:
+        """Return a model for so many calls at the same time: this one, if it can do that."""
+        return self
 
     @overload  # a string is a sequence of strings, but also a path
     def predict(  # type: ignore[overload-overlap]

@@ -1,4 +1,8 @@
-"""Detections in many image files: threads decode the next ones while the network runs, and shapes share batches."""
+"""Detections in many image files, in order: on a CPU several images at the same time, on a GPU in batches.
+
+On a CPU each of a few threads takes an image from its file to its detections, which uses all cores better than one
+network on all of them. On a GPU threads decode the next images while the network runs, and equal shapes share batches.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +10,57 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
 from varifocal.data.images import pixel_limit, quiet
-from varifocal.inference.pipeline import BATCH, Predictor, Settings, read_for
+from varifocal.inference.pipeline import BATCH, Pipeline, Predictor, Settings, read_for
 from varifocal.types import Detections, FileLike, resized_shape, scaled_resize
 from varifocal.utils.errors import DataError
 
+T = TypeVar("T")
 Shapes = tuple[tuple[int, int], ...]
 
 SMALL_PIXELS = 2**24  # a larger image is in no batch, so that few of them are in memory
 GPU_BATCH = BATCH  # images of a batch on a GPU; a CPU gains nothing from batches
 WAITING = 4  # batches of decoded images that may wait for others of their shape
 AHEAD = 1  # images for each thread that are decoded or wait while the network runs
+MANY = 8  # files from which several are worth the time that a runtime needs to prepare for it
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How many images share a batch, at most 8, how many threads decode, and the limits of :meth:`Pipeline.predict`.
+    """How many images share a batch, at most 8, how many threads work, and the limits of :meth:`Pipeline.predict`.
 
-    ``batch_size`` and ``threads`` are chosen for the device if they are 0.
+    ``threads`` decode, or take whole images if ``calls`` is more than 1: so many are predicted at the same time. Zeros
+    are chosen for the device.
     """
 
     batch_size: int = 0
     threads: int = 0
     score_threshold: float | None = None
     max_detections: int | None = None
+    calls: int = 0
 
-    def for_device(self, device: str) -> StreamOptions:
-        """Return the options with numbers in place of zeros."""
-        gpu = device.startswith("cuda")
-        batch = min(self.batch_size or (GPU_BATCH if gpu else 1), BATCH)
-        threads = self.threads or (min(os.cpu_count() or 1, GPU_BATCH) if gpu else 1)
-        return StreamOptions(batch, threads, self.score_threshold, self.max_detections)
+    def chosen(self, model: Predictor, files: int) -> StreamOptions:
+        """Return the options with numbers in place of zeros, for so many files."""
+        on_gpu = (GPU_BATCH, min(os.cpu_count() or 1, GPU_BATCH))
+        batch, threads = on_gpu if str(model.device).startswith("cuda") else (1, 1)
+        chosen = replace(self, batch_size=min(self.batch_size or batch, BATCH), threads=self.threads or threads)
+        if self.calls:
+            return chosen
+        several = chosen.batch_size == 1 and self.threads == 0 and files >= MANY and not model.info.tiling.size
+        return replace(chosen, calls=model.calls_at_once if several and isinstance(model, Pipeline) else 1)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The limits that are given, as arguments of :meth:`Pipeline.predict`."""
+        given = {"score_threshold": self.score_threshold, "max_detections": self.max_detections}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class FileResult(NamedTuple):
@@ -73,20 +91,62 @@ def predict_files(
     ``check`` may refuse an image by its place in the list, with a DataError.
 
     Images share a batch only if the network sees them at the same size, so that no padding is added: their detections
-    are those of one by one up to rounding. At most ``WAITING + 1`` batches and ``AHEAD + 1`` images for each thread
-    are in memory, whatever the number of files; with tiles, where each image may be large, it is one.
+    are those of one by one up to rounding. At most ``WAITING + 1`` batches and ``AHEAD + 1`` images for each thread or
+    call are in memory, whatever the number of files; with tiles, where each image may be large, it is one.
 
     Raises:
         ConfigError: a limit in ``options`` is out of range.
     """
-    options = (options or StreamOptions()).for_device(str(model.device))
+    options = (options or StreamOptions()).chosen(model, len(files))
+    # warning filters belong to all threads
+    with quiet(pixel_limit(large=model.info.tiling.size > 0)):
+        if options.calls > 1 and isinstance(model, Pipeline):
+            yield from _predict_at_once(model.for_calls(options.calls), files, options, check)
+        else:
+            yield from _predict_in_batches(model, files, options, check)
+
+
+def _predict_at_once(
+    model: Predictor, files: Sequence[FileLike], options: StreamOptions, check: Callable[[int, Image.Image], None]
+) -> Generator[FileResult, None, None]:
+    """Yield the results of files that as many threads predict as there are calls."""
+    large = Lock()  # few large images are in the network at the same time
+
+    def predict(position: int) -> FileResult:
+        try:
+            image = read_for(model.info, files[position])
+            check(position, image)
+        except DataError as error:
+            return FileResult(files[position], error=error)
+        with large if image.width * image.height > SMALL_PIXELS else nullcontext():
+            return FileResult(files[position], image, model.predict(image, **options.limits))
+
+    with ThreadPoolExecutor(options.calls, thread_name_prefix="predict") as pool:
+        yield from _in_order(pool, predict, len(files), options.calls * (1 + AHEAD))
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[int], T], count: int, most: int) -> Generator[T, None, None]:
+    """Yield ``work`` of each number, in order; at most ``most`` of them are done or wait. Closing it cancels them."""
+    waiting: deque[Future[T]] = deque()
+    try:
+        for number in range(count):
+            waiting.append(pool.submit(work, number))
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
+def _predict_in_batches(
+    model: Predictor, files: Sequence[FileLike], options: StreamOptions, check: Callable[[int, Image.Image], None]
+) -> Generator[FileResult, None, None]:
+    """Yield the results of files that are decoded ahead and share batches."""
     results: dict[int, FileResult] = {}
     following = 0
-    # warning filters belong to all threads
-    with (
-        quiet(pixel_limit(large=model.info.tiling.size > 0)),
-        closing(_decode(model.info, files, options, check)) as decoded,
-    ):
+    with closing(_decode(model.info, files, options, check)) as decoded:
         for batch in _batches(decoded, model.info, options.batch_size):
             for one, result in zip(batch, _run(model, files, batch, options), strict=True):
                 results[one.position] = result
@@ -100,8 +160,7 @@ def _run(
 ) -> Iterator[FileResult]:
     """Yield the results of a batch, or of the only file in it that cannot be read."""
     images = [one.image for one in batch if one.image is not None]
-    limits = {"score_threshold": options.score_threshold, "max_detections": options.max_detections}
-    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+    given = options.limits
     found: Sequence[Detections | None] = [None] * len(batch)
     if images:
         found = model.predict(images, **given) if len(images) > 1 else [model.predict(images[0], **given)]
@@ -126,17 +185,7 @@ def _decode(
         yield from map(read, range(len(files)))
         return
     with ThreadPoolExecutor(options.threads, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[_Decoded]] = deque()
-        try:
-            for position in range(len(files)):
-                waiting.append(pool.submit(read, position))
-                if len(waiting) > AHEAD * options.threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for one in waiting:
-                one.cancel()
+        yield from _in_order(pool, read, len(files), AHEAD * options.threads + 1)
 
 
 def _batches(decoded: Iterable[_Decoded], info: Settings, size: int) -> Iterator[list[_Decoded]]:

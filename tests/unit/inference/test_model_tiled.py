@@ -118,7 +118,7 @@ def test_eval_takes_the_flags(checkpoint, tmp_path, monkeypatch):
         raise vf.DataError("that is enough")
 
     seen = []
-    monkeypatch.setattr("varifocal.evaluation.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("varifocal.evaluation.evaluate.evaluate_in_processes", evaluate)
     image, box = {"id": 1, "file_name": "a.png", "width": 100, "height": 80}, [10, 10, 30, 30]
     content = {
         "images": [image],

@@ -1,7 +1,10 @@
 """Many files: the same detections as one by one, in order, with bounded memory, whatever cannot be read."""
 
+import os
 import threading
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +13,10 @@ from PIL import Image
 
 from varifocal.inference import stream
 from varifocal.inference.model import create_model
+from varifocal.inference.pipeline import Pipeline
 from varifocal.inference.stream import AHEAD, WAITING, StreamOptions, predict_files
 from varifocal.types import TTA, Tiling
-from varifocal.utils.errors import ConfigError
+from varifocal.utils.errors import ConfigError, DataError
 
 SIZES = [(96, 64), (64, 96), (96, 64), (50, 50), (96, 64), (64, 96), (90, 60), (96, 64), (33, 70)]
 
@@ -147,7 +151,84 @@ def test_nothing_to_do(model):
     assert list(predict_files(model, [])) == []
 
 
-def test_numbers_for_the_device():
-    assert StreamOptions().for_device("cpu") == StreamOptions(1, 1)
-    assert StreamOptions().for_device("cuda:0").batch_size == stream.GPU_BATCH
-    assert StreamOptions(2, 5).for_device("cuda:0") == StreamOptions(2, 5)
+@pytest.mark.parametrize(
+    ("given", "device", "files", "expected"),
+    [
+        (StreamOptions(), "cpu", 1000, (1, 1, 3)),
+        (StreamOptions(), "cpu", stream.MANY - 1, (1, 1, 1)),
+        (StreamOptions(), "cuda:0", 1000, (stream.GPU_BATCH, min(os.cpu_count(), stream.GPU_BATCH), 1)),
+        (StreamOptions(2, 5), "cuda:0", 1000, (2, 5, 1)),
+        (StreamOptions(4), "cpu", 1000, (4, 1, 1)),
+        (StreamOptions(calls=2), "cpu", 1, (1, 1, 2)),
+        (StreamOptions(100), "cpu", 1000, (8, 1, 1)),
+    ],
+)
+def test_numbers_for_the_device(given, device, files, expected):
+    class Three(Pipeline):
+        calls_at_once = 3
+        categories = ()
+
+    model = Three()
+    model.device, model.info = device, SimpleNamespace(tiling=Tiling())
+    chosen = given.chosen(model, files)
+    assert (chosen.batch_size, chosen.threads, chosen.calls) == expected
+
+
+@pytest.mark.parametrize("calls", [2, 3])
+def test_several_at_the_same_time_find_the_same(files, model, calls):
+    many = files * 4
+    found = list(predict_files(model, many, StreamOptions(score_threshold=0.0, calls=calls)))
+    assert [one.file for one in found] == many
+    for one in found:
+        alone = model.predict(one.file, score_threshold=0.0)
+        np.testing.assert_array_equal(one.detections.boxes, alone.boxes)
+        np.testing.assert_array_equal(one.detections.scores, alone.scores)
+
+
+def test_several_at_the_same_time_are_bounded_in_order_and_end(files, model, monkeypatch):
+    """Slow files hold back what comes after them, and few are read ahead; closing ends the threads."""
+    read, started = stream.read_for, []
+
+    def slow(info, file):
+        started.append(file)
+        time.sleep(0.05 if len(started) == 1 else 0)
+        return read(info, file)
+
+    monkeypatch.setattr(stream, "read_for", slow)
+    results = predict_files(model, files * 10, StreamOptions(calls=3))
+    first = next(results)
+    time.sleep(0.3)
+    assert first.file == files[0]
+    assert len(started) <= 3 * (1 + AHEAD)
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("predict")]
+
+
+def test_several_at_the_same_time_report_what_cannot_be_read(files, model, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+
+    def check(position, image):
+        if position == 3:
+            raise DataError("refused", code="test-refused")
+
+    given = [files[0], tmp_path / "bad.png", files[1], files[2], files[3]]
+    found = list(predict_files(model, given, StreamOptions(calls=2), check))
+    assert [one.error is None for one in found] == [True, False, True, False, True]
+    assert "bad.png" in str(found[1].error)
+
+
+def test_large_images_are_in_the_network_one_at_a_time(files, model, monkeypatch):
+    monkeypatch.setattr(stream, "SMALL_PIXELS", 96 * 64 - 1)
+    inside, most, predict = [0], [0], type(model).predict
+
+    def spy(self, images, **limits):
+        if not isinstance(images, list) and images.size == (96, 64):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.01)
+            inside[0] -= 1
+        return predict(self, images, **limits)
+
+    monkeypatch.setattr(type(model), "predict", spy)
+    list(predict_files(model, files * 3, StreamOptions(calls=3)))
+    assert most == [1]

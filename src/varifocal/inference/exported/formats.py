@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,16 +26,27 @@ class Opened(NamedTuple):
     info: ExportInfo
 
 
-def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
+@dataclass(frozen=True)
+class Cores:
+    """How many threads a graph may use, None for the runtime's own choice, and how many calls share them."""
+
+    threads: int | None = None
+    calls: int = 1
+
+
+def _onnx(path: Path, info: ExportInfo, device: str, precision: str, cores: Cores) -> InferenceSession:
     if precision != "fp32":
         raise ConfigError(
             f"{path}: the precision of an ONNX file is its own; export it with --precision.",
             code="onnx-precision-fixed",
         )
+    threads = cores.threads
+    if cores.calls > 1:  # each call brings a thread of its own
+        threads = max((cores.threads or usable_cores()) // cores.calls, 1)
     return OnnxRuntimeSession(path, device, threads=threads)
 
 
-def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
+def _openvino(path: Path, info: ExportInfo, device: str, precision: str, cores: Cores) -> InferenceSession:
     if precision != "fp32" and info.graph.precision == "int8":
         raise ConfigError(
             f"{path}: computes in int8 already, and {precision} would round its coordinates; leave out --precision.",
@@ -45,11 +58,11 @@ def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads
             "deformconv, or use --precision fp32.",
             code="bf16-gridsample",
         )
-    return OpenvinoSession(path, device, precision, threads)
+    return OpenvinoSession(path, device, precision, cores.threads, calls=cores.calls)
 
 
-# suffix -> the name of the runtime, and what opens a file on a device in a precision with so many threads
-FORMATS: dict[str, tuple[str, Callable[[Path, ExportInfo, str, str, int | None], InferenceSession]]] = {
+# suffix -> the name of the runtime, and what opens a file on a device in a precision on so many cores
+FORMATS: dict[str, tuple[str, Callable[[Path, ExportInfo, str, str, Cores], InferenceSession]]] = {
     ".onnx": ("onnxruntime", _onnx),
     ".xml": ("openvino", _openvino),
 }
@@ -61,8 +74,15 @@ def runtime_of(path: Path | str) -> Any:
     return FORMATS[suffix][0] if (suffix := Path(path).suffix.lower()) in FORMATS else "torch"
 
 
-def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> Opened:
-    """Open the graph of an exported file; ``threads`` None leaves their number to the runtime.
+def usable_cores() -> int:
+    """Return how many cores this process may use: those that the system gives it, or OMP_NUM_THREADS if it is less."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(own, int(limit)) if limit.isdecimal() and int(limit) else own
+
+
+def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", cores: Cores = Cores()) -> Opened:
+    """Open the graph of an exported file for the calls and threads of ``cores``.
 
     Raises:
         ConfigError: the runtime is missing or too old, or has no such device or precision; the file is in int8 for
@@ -83,7 +103,7 @@ def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", thre
     info = read_info(path)
     if device.partition(":")[0] == "cpu" and info.graph.wants_vnni:
         _check_vnni(path)
-    return Opened(FORMATS[path.suffix.lower()][1](path, info, device, precision, threads), info)
+    return Opened(FORMATS[path.suffix.lower()][1](path, info, device, precision, cores), info)
 
 
 def _check_vnni(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ from jaxtyping import Float, Int64
 from PIL import Image
 
 from varifocal.inference.boxes_numpy import multiclass_nms
-from varifocal.inference.exported.formats import open_exported
+from varifocal.inference.exported.formats import Cores, open_exported, usable_cores
 from varifocal.inference.exported.info import ExportInfo
 from varifocal.inference.exported.onnx_session import InferenceSession
-from varifocal.inference.pipeline import PassInput, Pipeline
+from varifocal.inference.pipeline import MOST_CALLS, PassInput, Pipeline
 from varifocal.types import Detections, PostProcess, Preprocess, resized_shape
 from varifocal.utils.errors import ConfigError
 
@@ -41,8 +41,31 @@ class ExportedModel(Pipeline):
 
     info: ExportInfo
 
-    def __init__(self, session: InferenceSession, info: ExportInfo, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        session: InferenceSession,
+        info: ExportInfo,
+        device: str = "cpu",
+        reopen: Callable[[int], InferenceSession] | None = None,
+        cores: int = 1,
+    ) -> None:
+        """``reopen`` returns a session for so many calls at once, which share the ``cores``."""
         self.session, self.info, self.device = session, info, device
+        self._reopen, self._cores = reopen, cores
+        self._sessions: dict[int, InferenceSession] = {}  # by the number of calls
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls of :meth:`predict` at the same time use the processor best."""
+        return min(self._cores, MOST_CALLS) if self._reopen is not None and self.device == "cpu" else 1
+
+    def for_calls(self, calls: int) -> ExportedModel:
+        """Return a model for so many calls at the same time."""
+        if self._reopen is None or calls == 1:
+            return self
+        if calls not in self._sessions:
+            self._sessions[calls] = self._reopen(calls)
+        return ExportedModel(self._sessions[calls], self.info, self.device)
 
     def check_limits(self, score_threshold: float | None, max_detections: int | None) -> None:
         """Raise ConfigError if the graph cannot follow a threshold, a number of detections or its own info.tta."""
@@ -167,5 +190,9 @@ def load_exported(
         ConfigError: the runtime is missing or too old, or has no such device or precision.
         CheckpointError: the file is not an exported model of this package, is damaged, or is of a newer version.
     """
-    opened = open_exported(Path(path), device, precision, threads)
-    return ExportedModel(opened.session, opened.info, device)
+    opened = open_exported(Path(path), device, precision, Cores(threads))
+
+    def reopen(calls: int) -> InferenceSession:
+        return open_exported(Path(path), device, precision, Cores(threads, calls)).session
+
+    return ExportedModel(opened.session, opened.info, device, reopen, threads or usable_cores())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ class OpenvinoSession:
     """An OpenVINO graph, ``NAME.xml`` with its weights in ``NAME.bin``, that is ready to run on the CPU.
 
     ``precision`` is the type of the convolutions: "fp32", or "bf16" on a processor that supports it. ``threads`` None
-    leaves their number to OpenVINO. Only the two files are read, and none is written.
+    leaves their number to OpenVINO; ``calls`` of :meth:`run` in as many threads share them. Only the two files are
+    read, and none is written.
 
     Raises:
         ConfigError: OpenVINO is not installed or too old, or has no such device or precision.
@@ -37,17 +39,19 @@ class OpenvinoSession:
         precision: str = "fp32",
         threads: int | None = None,
         name: str | None = None,
+        calls: int = 1,
     ) -> None:
         openvino = import_openvino()
         self.name = name or str(file)
         kind = _precision(openvino, device, precision, self.name)
         _check_weights(file.with_suffix(".bin"), read_ir(file, self.name).get(WEIGHTS), self.name)
-        self._compiled = _compile(openvino, file, kind, threads, self.name)
+        self._compiled = _compile(openvino, file, kind, threads, self.name, calls)
         if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
             raise ConfigError(
                 f"{self.name}: this processor does not support bf16; use --precision fp32.",
                 code="bf16-not-in-processor",
             )
+        self._requests = threading.local()  # a request computes for one thread at a time
         # a file of int8; and a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
         self._alone = self._compiled.inputs[0].get_partial_shape()[0].is_static
         self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
@@ -60,7 +64,10 @@ class OpenvinoSession:
         return {name: np.concatenate([one[name] for one in found]) for name in self.outputs}
 
     def _run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
-        found = self._compiled([images], share_inputs=True)
+        request = getattr(self._requests, "own", None)
+        if request is None:
+            request = self._requests.own = self._compiled.create_infer_request()
+        found = request.infer([images], share_inputs=True)
         return {name: found[i] for i, name in enumerate(self.outputs)}
 
 
@@ -127,8 +134,10 @@ def _precision(openvino: Any, device: str, precision: str, name: str) -> Any:
     return kinds[precision]
 
 
-def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: str) -> Any:
+def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: str, calls: int) -> Any:
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": kind, "PERFORMANCE_HINT": "LATENCY"}
+    if calls > 1:
+        config |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": calls}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
