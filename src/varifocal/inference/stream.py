@@ -51,10 +51,12 @@ class StreamOptions:
         on_gpu = (GPU_BATCH, min(os.cpu_count() or 1, GPU_BATCH))
         batch, threads = on_gpu if str(model.device).startswith("cuda") else (1, 1)
         chosen = replace(self, batch_size=min(self.batch_size or batch, BATCH), threads=self.threads or threads)
-        if self.calls:
-            return chosen
-        several = chosen.batch_size == 1 and self.threads == 0 and files >= MANY and not model.info.tiling.size
-        return replace(chosen, calls=model.calls_at_once if several and isinstance(model, Pipeline) else 1)
+        return chosen if self.calls else replace(chosen, calls=chosen._best_calls(model, files, self.threads))
+
+    def _best_calls(self, model: Predictor, files: int, decoding: int) -> int:
+        """Return how many images to predict at the same time, unless somebody wants batches or ``decoding`` threads."""
+        several = self.batch_size == 1 and decoding == 0 and files >= MANY and not model.info.tiling.size
+        return model.calls_at_once if several and isinstance(model, Pipeline) else 1
 
     @property
     def limits(self) -> dict[str, Any]:
