@@ -36,6 +36,8 @@ TITLES = {
     "postprocess": "Post-processing",
     "training_step": "Training step",
     "data_loading": "Data loading",
+    "sources": "Folders, archives, Parquet",
+    "throughput": "Many images",
     "coco_evaluation": "COCO evaluation",
     "import_time": "Import time",
     "deploy": "Runtimes",

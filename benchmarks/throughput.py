@@ -1,13 +1,13 @@
 """Compare ``predict`` over 1,000 JPEGs with the network alone, and its start with the import of the runtime.
 
-    python benchmarks/throughput.py [--images 1000] [--large 24] [--threads 2]
+    python benchmarks/throughput.py [--images 1000] [--large 15] [--threads 2]
 
 The JPEGs are those of ``data_loading.py`` (640 x 480, about 140 kB), repeated. ``predict`` means what
 ``varifocal predict MODEL FOLDER --output found.jsonl`` does with a loaded model: it decodes, resizes, runs the network,
-suppresses, and writes a line an image. The network alone runs as often, in the same runtime with as many threads, on a
-tensor that is ready. Both alternate in rounds, and medians are compared. Weights are random, and the score threshold is
-such that an image has about as many candidates as with a trained model. The small model is the preset nano at its own size, the large one VFNet with
-ResNet-50 at 800 pixels.
+suppresses, and writes a line for each image. The network alone runs as often, in the same runtime with as many threads,
+on a tensor that is ready. Both alternate in rounds, and medians are compared. Weights are random, and the score
+threshold is such that an image has about as many candidates as with a trained model. The small model is the preset nano
+at its own size, the large one VFNet with ResNet-50 at 800 pixels.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def main() -> None:
     """Measure and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000, help="JPEGs for nano")
-    parser.add_argument("--large", type=int, default=25, help="JPEGs for R50")
+    parser.add_argument("--large", type=int, default=15, help="JPEGs for R50")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
