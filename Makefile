@@ -17,7 +17,7 @@ FAST := tests/test_layers.py $(wildcard tests/unit/test_*.py) \
     models/test_small_maps.py models/test_checkpoint.py inference/test_model_tiled.py inference/test_video.py \
     inference/test_boxes_numpy.py data/test_fuzz.py data/test_layouts.py data/test_augment.py data/test_mosaic.py \
     data/test_convert.py data/test_load.py data/test_archive_training.py data/readers/test_json_stream.py)
-BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time deploy deploy_accuracy
+BENCHMARKS := star_conv network assignment postprocess training_step data_loading sources throughput ray_throughput coco_evaluation import_time deploy deploy_accuracy
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check bench clean

@@ -38,6 +38,7 @@ TITLES = {
     "data_loading": "Data loading",
     "sources": "Folders, archives, Parquet",
     "throughput": "Many images",
+    "ray_throughput": "Ray Data",
     "coco_evaluation": "COCO evaluation",
     "import_time": "Import time",
     "deploy": "Runtimes",

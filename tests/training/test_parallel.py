@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tarfile
 import time
 
 import pytest
@@ -39,6 +40,9 @@ def data(tmp_path_factory):
         "bad": make_data(folder / "bad", images=8),
     }
     (sets["bad"] / "train" / "3.png").write_bytes(b"no image")
+    sets["tar"] = folder / "empty.tar"
+    with tarfile.open(sets["tar"], "w") as archive:
+        archive.add(sets["empty"], "data")
     return folder, sets
 
 
@@ -58,6 +62,7 @@ def runs(data, run_plan):
             add(f"{loss} {world}", kind, [f"model.loss={loss}", *overrides], world, {}, double=True)
     for world in (1, 2):
         add(f"float32 {world}", "empty", ["model.loss=varifocal"], world, {})
+    add("tar 2", "tar", ["model.loss=varifocal", *CASES["varifocal"][1]], 2, {}, double=True)
     add("bad image", "bad", ["train.num_workers=1"], 2, {})
     add("bad number", "full", [], 2, {"nan_rank": 1})
     results, message = run_plan(folder, cases)
@@ -77,6 +82,13 @@ def test_two_processes_learn_what_one_does(runs, loss):
             assert a[term] == pytest.approx(b[term], abs=TOLERANCE), (a["step"], term)
         assert a.get("validation") == pytest.approx(b.get("validation"), abs=TOLERANCE)
     assert apart(one, two) < TOLERANCE
+
+
+def test_two_processes_learn_the_same_from_an_archive(runs):
+    """Each reads its images from the one archive; there is no shard for which one could wait."""
+    folder, results, _ = runs
+    assert results["tar 2"]["codes"] == [0, 0]
+    assert apart(folder / "tar 2", folder / "varifocal 2") < TOLERANCE
 
 
 def apart(one, two):
