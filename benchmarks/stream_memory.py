@@ -65,15 +65,14 @@ def main() -> None:
         words = ["predict", str(folder / "model.onnx"), str(folder / "images"), "--output", str(folder / "out")]
         begun = time.monotonic()
         process = subprocess.Popen([sys.executable, "-m", "varifocal", *words], stderr=subprocess.DEVNULL)
-        part = folder / "out" / ".shard-00001-of-00001.part.jsonl"
         samples: list[tuple[int, float]] = []  # bytes written, MiB
         while process.poll() is None:
             time.sleep(0.1)
-            if part.exists() and process.poll() is None:
+            for part in (folder / "out").glob(".*.part.jsonl"):
                 samples.append((part.stat().st_size, resident(process.pid)))
         seconds = time.monotonic() - begun
         assert process.returncode == 0
-        written = (folder / "out" / "shard-00001-of-00001.jsonl").stat().st_size
+        written = next((folder / "out").glob("shard-*.jsonl")).stat().st_size
     tenths = [[memory for size, memory in samples if i <= 10 * size / written <= i + 1] for i in range(10)]
     peaks = [round(max(some), 1) for some in tenths if some]
     print(f"{count} images in {seconds:.0f} s; MiB in each tenth: {peaks}")

@@ -83,9 +83,9 @@ def per_second(model: Any, files: list[Path], folder: Path) -> tuple[float, floa
     limits = Limits(StreamOptions())
     for number, batch in enumerate([batches[0][:8], *batches]):  # the first one is not counted
         items = [Item(files[i], str(i), 0) for i in batch]
-        target = Target(folder / f"{number}-{time.monotonic_ns()}.jsonl", folder / "run.json", in_folder=True)
+        target = Target(folder / f"{number}-{time.monotonic_ns()}.jsonl", folder / "run.json", "", in_folder=True)
         begun = time.perf_counter()
-        predict_shard(lambda: model, items, 0, target, limits)
+        predict_shard(model, items, 0, target, limits)
         middle = time.perf_counter()
         for _ in batch:
             run()

@@ -89,6 +89,23 @@ def test_arrays(model, folder, expected):
     assert_expected(found.to_pylist(), {file: expected[file] for file in files})
 
 
+@pytest.mark.parametrize(
+    ("values", "readable"),
+    [
+        ([None, {"bytes": None, "path": None}], [False, False]),
+        ([np.zeros((8, 8, 3), np.uint16), np.zeros((8, 8, 3), np.float32)], [True, False]),
+        ([np.zeros((8, 8, 1), np.uint8), np.zeros((8, 8, 7), np.uint8)], [True, False]),
+        ([np.zeros((8, 8, 3), np.uint8).tolist(), "https://example.com/a.png"], [True, False]),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_an_error_of_its_own(model, values, readable):
+    images = np.empty(len(values), object)
+    for i, value in enumerate(values):
+        images[i] = value
+    rows = Detector(model, score_threshold=0.0)({"image": images}).to_pylist()
+    assert [row["error"] is None for row in rows] == readable
+
+
 def test_a_batch_without_images_is_refused(model):
     with raises_code("ray-no-images", DataError) as raised:
         Detector(model)(pyarrow.table({"label": [1]}))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
-from varifocal.inference.image_inputs import as_file
+from varifocal.inference.image_inputs import as_file, as_image
 from varifocal.inference.loading import is_exported, load
 from varifocal.inference.stream import StreamOptions, predict_files
 from varifocal.tools.shards.records import Record, error_record, image_record, record_schema, require_pyarrow
-from varifocal.types import FileLike
+from varifocal.types import FileLike, Levels
 from varifocal.utils.errors import DataError
 
 CONTENT = ("bytes", "image")  # columns with the images, in the order of preference
@@ -69,21 +68,27 @@ class Detector:
         content, name = _image_columns(columns)
         values = columns[content or name]
         names = [str(one) for one in columns[name]] if name else [f"image {i}" for i in range(len(values))]
-        table = _table(self._records([_as_file(value) for value in values], names))
+        table = _table(self._records(values, names))
         for key, column in columns.items():
             if key not in (content, name, *table.column_names):
                 table = table.append_column(key, require_pyarrow().array(list(column)))
         return table
 
-    def _records(self, files: list[FileLike], names: list[str]) -> list[Record]:
-        records = []
-        with closing(predict_files(self.model, files, self.options)) as results:
-            for i, (name, found) in enumerate(zip(names, results, strict=True)):
+    def _records(self, values: Iterable[Any], names: list[str]) -> list[Record]:
+        files: dict[int, FileLike] = {}
+        records: dict[int, Record] = {}
+        for i, value in enumerate(values):
+            try:
+                files[i] = _as_file(value, self.model.info.preprocess.range)
+            except DataError as error:
+                records[i] = error_record(i, names[i], error)
+        with closing(predict_files(self.model, list(files.values()), self.options)) as results:
+            for i, found in zip(files, results, strict=True):
                 if found.image is not None and found.detections is not None:
-                    records.append(image_record(i, name, found.image.size, found.detections))
-                else:
-                    records.append(error_record(i, name, found.error or DataError("no image", code="ray-no-image")))
-        return records
+                    records[i] = image_record(i, names[i], found.image.size, found.detections)
+                elif found.error is not None:
+                    records[i] = error_record(i, names[i], found.error)
+        return [records[i] for i in range(len(names))]
 
 
 def _resolved(device: str, *, exported: bool) -> str:
@@ -125,18 +130,23 @@ def _table(records: list[Record]) -> Any:
     return arrow.Table.from_pylist(rows, arrow.schema(fields))
 
 
-def _as_file(value: Any) -> FileLike:
-    """Return a path or the content of a file as it is read; an array of pixels becomes a file without loss."""
+def _as_file(value: Any, levels: Levels | None) -> FileLike:
+    """Return a path or the content of a file as it is; an array of pixels becomes a file without loss.
+
+    Raises:
+        DataError: it is neither, or an array that is no image.
+    """
     if isinstance(value, Mapping):  # Hugging Face's images
-        value = value.get("bytes")
+        value = value.get("bytes") or value.get("path")
     if isinstance(value, (np.ndarray, list)):
-        return _from_pixels(np.asarray(value, np.uint8))
-    return as_file(Path(value) if isinstance(value, str) else value)
+        stream = io.BytesIO()
+        as_image(_pixels(value), levels).save(stream, "BMP")
+        value = stream.getvalue()
+    return as_file(value)
 
 
-def _from_pixels(pixels: np.ndarray) -> FileLike:
-    import io
-
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "BMP")
-    return as_file(stream.getvalue())
+def _pixels(value: Any) -> np.ndarray:
+    """Return an array of pixels; Arrow hands integers over as lists, whose values are those of bytes."""
+    pixels = np.asarray(value)
+    fits = pixels.dtype.kind in "iu" and pixels.size and pixels.min() >= 0 and pixels.max() <= 255
+    return pixels.astype(np.uint8) if fits and isinstance(value, list) else pixels

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from varifocal.inference.pipeline import Pipeline
 from varifocal.types import TTA, Category, Detections, PostProcess, Preprocess, Tiling
 
 
-class FakePredictor:
+class FakePredictor(Pipeline):
     """Detects the whole image, with its mean value as the score; each call takes ``seconds``."""
 
     device = "cpu"

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from varifocal.data.digest import dataset_digest
 from varifocal.data.load import load_dataset
 from varifocal.inference.model import create_model, load, save
 from varifocal.recipes.build import read_splits
 from varifocal.recipes.recipe import Recipe, write_recipe
-from varifocal.recipes.run import dataset_digest
 from varifocal.types import PostProcess, Preprocess
 from varifocal.utils.overrides import override
 

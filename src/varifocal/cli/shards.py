@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from varifocal.cli import Command
 from varifocal.cli.model_options import load_model
-from varifocal.utils.errors import ConfigError
+from varifocal.utils.errors import ConfigError, Interrupted
 from varifocal.utils.text import count_of, counted
 
 if TYPE_CHECKING:
@@ -57,27 +57,33 @@ def run_output(options: argparse.Namespace) -> int:
     from varifocal.inference.sources import list_source
     from varifocal.inference.stream import StreamOptions
     from varifocal.tools.output_paths import ensure_writable_dir
-    from varifocal.tools.shards.run import Limits, predict_shard, target_of
+    from varifocal.tools.shards.run import Limits, predict_shard, suffix_of_output, target_of
     from varifocal.utils.progress import no_bar, progress_bar
 
     _refuse_both(options)
     shard = _shard_of(options)
-    target = target_of(options.output, shard, f".{options.output_format}" if options.output_format else "")
+    given = f".{options.output_format}" if options.output_format else ""
+    suffix = suffix_of_output(options.output, shard, given)
     source = list_source(options.images)
-    ensure_writable_dir(target.file.parent)
-    manifest = _manifest(options, source, shard, target)
+    manifest = _manifest(options, source, shard, suffix)
+    target = target_of(options.output, shard, manifest)
     start, end = shard.range_of(len(source.items))
+    items, notes = source.items[start:end], source.notes
+    del source  # the names of the other shards' images
+    ensure_writable_dir(target.file.parent)
     if target.done:
         return _already_done(manifest, target, shard)
+    model = load_model(options)  # before anything is written that another attempt would have to fit
     manifest.store(target.manifest)
     stream = StreamOptions(options.batch_size, 0, options.score_threshold, options.max_detections)
     limits = Limits(stream, options.frame_stride, options.fail_on_unreadable)
     bar = progress_bar if os.environ.get("LOCAL_RANK", "0") == "0" else no_bar
-    with bar(f"shard {shard}" if shard.count > 1 else "detecting", end - start) as advance:
-        counts, errors = predict_shard(
-            lambda: load_model(options), source.items[start:end], start, target, limits, advance
-        )
-    _report(source.notes, errors)
+    try:
+        with bar(f"shard {shard}" if shard.count > 1 else "detecting", len(items)) as advance:
+            counts, errors = predict_shard(model, items, start, target, limits, advance)
+    except KeyboardInterrupt as error:
+        raise Interrupted("interrupted; what is done is kept, and the same command goes on.") from error
+    _report(notes, errors)
     print(f"{_sentence(counts)}: {target.file}")
     return 0
 
@@ -105,7 +111,7 @@ def _shard_of(options: argparse.Namespace) -> Shard:
     return parse_shard(options.shard) if options.shard else WHOLE
 
 
-def _manifest(options: argparse.Namespace, source: Source, shard: Shard, target: Target) -> Manifest:
+def _manifest(options: argparse.Namespace, source: Source, shard: Shard, suffix: str) -> Manifest:
     from importlib.metadata import version
 
     from varifocal.inference.loading import find_checkpoint, is_exported
@@ -119,6 +125,7 @@ def _manifest(options: argparse.Namespace, source: Source, shard: Shard, target:
             "score_threshold", "max_detections", "tta", "tile", "overlap", "range", "frame_stride", "precision",
         )
     }  # fmt: skip
+    settings["max_pixels"] = os.environ.get("VARIFOCAL_MAX_PIXELS")  # also that of --max-pixels
     settings["range"] = list(options.range) if isinstance(options.range, tuple) else options.range
     return Manifest(
         version("varifocal"),
@@ -128,18 +135,20 @@ def _manifest(options: argparse.Namespace, source: Source, shard: Shard, target:
         len(source.items),
         source.digest(),
         shard.count,
-        target.file.suffix,
+        suffix,
         settings,
     )
 
 
 def _already_done(manifest: Manifest, target: Target, shard: Shard) -> int:
     from varifocal.tools.shards.manifest import read_manifest
+    from varifocal.tools.shards.part import part_of
     from varifocal.utils.atomic_write import refuse_existing
 
     if not target.in_folder:
         refuse_existing(target.file, "name another --output or remove it")
     manifest.compare(read_manifest(target.manifest), target.manifest)
+    part_of(target.file, target.digest).unlink(missing_ok=True)  # of a process that was killed at the very end
     print(f"shard {shard}: already done: {target.file}")
     return 0
 

@@ -123,7 +123,10 @@ def why_unread(head: bytes, name: str) -> str:
     if re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE):
         return "this is a web page and not the image; download it again"
     if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!")) or head[257:262] == b"ustar":
-        return "this is an archive and not an image; unpack it and name the folder of its images"
+        return (
+            "this is an archive and not an image; unpack it and name the folder of its images, or use predict "
+            "--output, which reads archives"
+        )
     kind = kind or kind_of_name(name)
     if kind:
         return f"this is {kind}, which is not read; convert it to JPEG, PNG or TIFF, or leave it out"

@@ -111,12 +111,17 @@ def _match(pattern: str, suffixes: Collection[str], beside: _Beside) -> list[Pat
     if os.path.isdir(pattern):
         return _images_below(pattern, suffixes, beside)
     files: list[Path] = []
-    for match in sorted(glob.glob(_with_real_folders(pattern), recursive=True)):
+    for match in matching_paths(pattern):
         if os.path.isdir(match):
             files += _images_below(match, suffixes, beside)
         elif _is_image(Path(match), suffixes, beside):
             files.append(Path(match))
     return files
+
+
+def matching_paths(pattern: str) -> list[str]:
+    """Return the sorted paths that match a glob; existing folders with special characters in it are themselves."""
+    return sorted(glob.glob(_with_real_folders(pattern), recursive=True))
 
 
 def _with_real_folders(pattern: str) -> str:

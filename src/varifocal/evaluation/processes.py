@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
 
@@ -52,7 +53,11 @@ class Processes:
             return
         from torch import distributed
 
-        store, _, _ = next(iter(distributed.rendezvous("env://", self.rank, self.world)))
+        try:
+            meeting = distributed.rendezvous("env://", self.rank, self.world, timeout=timedelta(seconds=SILENCE))
+            store, _, _ = next(iter(meeting))
+        except RuntimeError as error:
+            raise _unreachable(error) from error
         ended = Event()
         thread = Thread(target=_beat, args=(store, f"alive/{self.rank}", ended), daemon=True)
         if not self.first:
@@ -75,7 +80,10 @@ class Processes:
         if self.world == 1:
             return list(found)
         if not self.first:
-            _send(store, str(self.rank), _packed(found))
+            try:
+                _send(store, str(self.rank), _packed(found))
+            except RuntimeError as error:
+                raise _unreachable(error) from error
             return None
         categories = found[0].categories if found else ()
         parts = [list(found), *(_receive(store, rank, categories) for rank in range(1, self.world))]
@@ -83,6 +91,14 @@ class Processes:
         for rank, part in enumerate(parts):
             merged[rank :: self.world] = part
         return merged
+
+
+def _unreachable(error: RuntimeError) -> DataError:
+    reason = " ".join(str(error).split())[:200]
+    return DataError(
+        f"the processes of torchrun cannot reach each other ({reason}); start the evaluation again.",
+        code="processes-unreachable",
+    )
 
 
 def _beat(store: Any, key: str, ended: Event) -> None:

@@ -51,11 +51,11 @@ class StreamOptions:
         on_gpu = (GPU_BATCH, min(os.cpu_count() or 1, GPU_BATCH))
         batch, threads = on_gpu if str(model.device).startswith("cuda") else (1, 1)
         chosen = replace(self, batch_size=min(self.batch_size or batch, BATCH), threads=self.threads or threads)
-        return chosen if self.calls else replace(chosen, calls=chosen._best_calls(model, files, self.threads))
+        return chosen if self.calls else replace(chosen, calls=self._best_calls(model, files))
 
-    def _best_calls(self, model: Predictor, files: int, decoding: int) -> int:
-        """Return how many images to predict at the same time, unless somebody wants batches or ``decoding`` threads."""
-        several = self.batch_size == 1 and decoding == 0 and files >= MANY and not model.info.tiling.size
+    def _best_calls(self, model: Predictor, files: int) -> int:
+        """Return how many images to predict at the same time: one, if batches or threads are asked for."""
+        several = not self.batch_size and not self.threads and files >= MANY and not model.info.tiling.size
         return model.calls_at_once if several and isinstance(model, Pipeline) else 1
 
     @property
@@ -124,7 +124,7 @@ def _predict_at_once(
             return FileResult(files[position], image, model.predict(image, **options.limits))
 
     with ThreadPoolExecutor(options.calls, thread_name_prefix="predict") as pool:
-        yield from _in_order(pool, predict, len(files), options.calls * (1 + AHEAD))
+        yield from _in_order(pool, predict, len(files), options.calls + AHEAD)
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[int], T], count: int, most: int) -> Generator[T, None, None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from varifocal.data.digest import dataset_digest
 from varifocal.evaluation.coco_ap import CocoMetrics
 from varifocal.evaluation.evaluate import evaluate
 from varifocal.inference.draw import draw_comparison
@@ -74,13 +74,19 @@ def run_recipe(
 
 
 def resume_run(
-    data: Path | str | None, run: Path, changes: Sequence[str] = (), callbacks: Sequence[object] = ()
+    data: Path | str | None,
+    run: Path,
+    changes: Sequence[str] = (),
+    callbacks: Sequence[object] = (),
+    *,
+    or_start: bool = False,
 ) -> CocoMetrics | None:
     """Resume a run with its own recipe on the same data, which is found where it was if ``data`` is None.
 
     ``changes`` are ``key=value`` words for the settings that a started run may change
     (``varifocal.recipes.resume.CHANGEABLE``): more ``train.epochs`` extend it, even if it is finished. A finished run
-    that is not extended is not trained or evaluated again.
+    that is not extended is not trained or evaluated again. With ``or_start`` a run that was killed before it saved a
+    state starts over, also if it has written weights.
 
     Raises:
         ConfigError: the folder is not that of a run, another process writes to it, the data is not that of the run, or
@@ -90,7 +96,8 @@ def resume_run(
     _check_folder(run)
     data = find_data_of(run) if data is None else data
     with claimed_run(run, "or name another run"):
-        _check_state(run)
+        if not or_start:
+            _check_state(run)
         before = read_recipe_of_run(run / RECIPE)
         recipe = changed_recipe(before, changes, run)
         _check_extras(recipe)
@@ -249,19 +256,6 @@ def find_data(run: Path, typed: str | None, absolute: str | None, from_run: str 
     return next((path for path in paths if Path(path).exists()), typed)
 
 
-def dataset_digest(data: Dataset) -> str:
-    """Return a digest of file names and labels; data sets with the same digest train the same detector."""
-    digest = hashlib.sha256()
-    for sample in data.samples:
-        digest.update(
-            f"{sample.image_id} {sample.file.name} {sample.width} {sample.height}".encode(errors="surrogatepass")
-        )
-        for part in (sample.boxes, sample.labels, sample.crowd):
-            digest.update(part.tobytes())
-    digest.update(repr(data.categories).encode())
-    return digest.hexdigest()
-
-
 def has_begun(run: Path) -> bool:
     """Return whether the folder holds a run that :func:`resume_run` can resume, be it from its first step.
 
@@ -269,9 +263,10 @@ def has_begun(run: Path) -> bool:
     """
     if (run / RECIPE).is_file() and (run / DATA).is_file():
         return True
-    others = [path for path in run.iterdir() if path.name != RECIPE and not is_part(path)] if run.is_dir() else []
+    others = [path for path in run.iterdir() if path.name != RECIPE and not is_part(path)] if run.is_dir() else [run]
     if is_main_process() and all(path.name.startswith(LOCK) for path in others):
-        (run / RECIPE).unlink(missing_ok=True)
+        with claimed_run(run):
+            (run / RECIPE).unlink(missing_ok=True)
     return False
 
 

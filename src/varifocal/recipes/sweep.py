@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from varifocal.data.digest import dataset_digest
 from varifocal.losses import ClassificationLoss
 from varifocal.recipes.build import read_splits
 from varifocal.recipes.recipe import Recipe, load_recipe, read_stored_recipe
-from varifocal.recipes.run import DATA, METRICS, RECIPE, dataset_digest, resume_run, run_recipe
+from varifocal.recipes.run import DATA, METRICS, RECIPE, resume_run, run_recipe
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError, Interrupted

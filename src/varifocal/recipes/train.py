@@ -76,14 +76,14 @@ def train(
     from varifocal.recipes.run import resume_run
 
     plan = _Plan(budget, epochs, model or "", begun or time.monotonic())
-    if resume == AUTO:
-        resume, overrides = _found(recipe, out, overrides)
+    if auto := resume == AUTO:
+        resume, overrides = _found(recipe, out, plan, overrides)
         if resume is not None:
             recipe, out, plan = None, None, _Plan()
     _check_arguments(recipe, out, resume, plan, overrides)
     if resume is not None:
         run = Path(resume)
-        return TrainResult(run, run / BEST, resume_run(data, run, overrides, callbacks))
+        return TrainResult(run, run / BEST, resume_run(data, run, overrides, callbacks, or_start=auto))
     if data is None:
         raise ConfigError("no data set given; use varifocal.train(data).", code="train-without-data")
     return _start(data, recipe, plan, overrides, out, callbacks)
@@ -133,22 +133,34 @@ def _start(
 
 
 def _found(
-    recipe: Recipe | Mapping[str, Any] | Path | str | None, out: Path | str | None, overrides: Sequence[str]
+    recipe: Recipe | Mapping[str, Any] | Path | str | None,
+    out: Path | str | None,
+    plan: _Plan,
+    overrides: Sequence[str],
 ) -> tuple[Path | None, Sequence[str]]:
     """Return the run to resume, None to start one, and the overrides: all that differs from the run's own recipe.
 
     Raises:
-        ConfigError: ``out`` is not given.
+        ConfigError: ``out`` is not given, or the recipe is for another detector than the run.
     """
-    from varifocal.recipes.run import RECIPE, has_begun
+    from varifocal.recipes.run import RECIPE, has_begun, is_main_process
 
     if out is None:
         raise ConfigError("resume=auto looks for the run in its folder; add --out RUN.", code="resume-auto-without-out")
     if not has_begun(Path(out)):
         return None, overrides
+    if plan.given and is_main_process():
+        given = " and ".join(plan.given)
+        print(f"{out}: goes on with its own recipe; {given} counted only at its start.", file=sys.stderr)
     if recipe is None:  # a planned one is not planned again
         return Path(out), overrides
-    return Path(out), changes_to(read_recipe_of_run(Path(out) / RECIPE), _with_overrides(recipe, overrides))
+    before, after = read_recipe_of_run(Path(out) / RECIPE), _with_overrides(recipe, overrides)
+    if before.detector != after.detector:
+        raise ConfigError(
+            f"{out}: is a run of {before.detector} and not of {after.detector}; choose another --out.",
+            code="resume-other-detector",
+        )
+    return Path(out), changes_to(before, after)
 
 
 def _with_overrides(recipe: Recipe | Mapping[str, Any] | Path | str, overrides: Sequence[str]) -> Recipe:

@@ -30,10 +30,11 @@ from varifocal.training.processes import (
     Interruption,
     ensure_equal,
     gather_from_processes,
+    in_group,
     shutdown_process_group,
     start_fabric,
 )
-from varifocal.training.state import TrainState, UnreadableImages, load_state, max_unreadable, save_state
+from varifocal.training.state import TrainState, UnreadableImages, load_state, max_unreadable, read_state, save_state
 from varifocal.training.step import Stepper, ensure_finite_weights
 from varifocal.types import Dataset
 from varifocal.utils.errors import Interrupted, VarifocalError
@@ -118,6 +119,9 @@ class _Trainer:
     def __init__(self, job: TrainJob, fabric: Fabric, *, resume: bool) -> None:
         config, detector = job.config, job.model.detector
         self.job, self.fabric = job, fabric
+        if in_group():  # before DDP compares the shapes of the weights
+            done = read_state(job.run).step if resume else 0
+            ensure_equal({"the number of finished steps": done, **job.facts})
         self.data = build_train_dataset(job)
         self.sampler = BatchSampler(
             self.data, config.images_per_batch, rank=fabric.global_rank, world=fabric.world_size
@@ -130,7 +134,6 @@ class _Trainer:
         self.parts = {"model": detector, **self.averages.parts()}
         self.measured: CocoMetrics | None = None  # of the best weights, if this process has measured them
         self.state = load_state(job.run, self.parts, self.stepper.optimizer) if resume else TrainState()
-        ensure_equal({"the number of finished steps": self.state.step, **job.facts})
         self.unreadable = UnreadableImages(
             config.max_unreadable,
             len(job.training.samples),

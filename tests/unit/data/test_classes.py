@@ -8,10 +8,10 @@ from folders import fill, found
 from messy import image
 
 from varifocal.data.classes import used_classes, with_classes
+from varifocal.data.digest import dataset_digest
 from varifocal.data.load import load_dataset
 from varifocal.recipes.build import build_job, read_splits
 from varifocal.recipes.recipe import DataConfig, Recipe, read_recipe_of_run, write_recipe
-from varifocal.recipes.run import dataset_digest
 from varifocal.utils.errors import ConfigError, DataError
 from varifocal.utils.overrides import override
 

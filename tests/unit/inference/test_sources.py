@@ -13,7 +13,7 @@ from PIL import Image
 from videos import make_video
 
 from varifocal.data.images import read_image
-from varifocal.inference.sources import list_source
+from varifocal.inference.sources import MISSING, has_vanished, list_source
 from varifocal.utils.errors import DataError
 
 
@@ -126,8 +126,8 @@ def test_the_digest_sees_names_sizes_and_order(tmp_path):
         (b"", "image-list-empty"),
         (b"\n \n", "image-list-empty"),
         (b"\xff\xfe\xff", "image-list-not-text"),
-        (b"no.png", "item-missing"),
-        (b"a\0b", "item-missing"),
+        (b"no.png", "image-list-all-missing"),
+        (b"a\0b", "image-list-all-missing"),
     ],
 )
 def test_lists_that_cannot_be(tmp_path, content, code):
@@ -155,3 +155,35 @@ def test_paths_below_a_source_are_the_keys(tmp_path, monkeypatch):
     for name in ("in", str(tmp_path / "in"), "in/", "./in"):
         assert keys(list_source([name])) == ["0/deep/a.png"]
     assert keys(list_source([str(Path("in", "**", "*.png"))])) == ["0/deep/a.png"]
+
+
+def test_a_missing_file_of_a_list_is_an_item(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "list.txt").write_text("a.png\nno.png\n")
+    items = list_source([str(tmp_path / "list.txt")]).items
+    assert [item.size for item in items] == [len(png(1)), MISSING]
+    assert [has_vanished(item) for item in items] == [False, False]
+    (tmp_path / "a.png").unlink()
+    assert [has_vanished(item) for item in items] == [True, False]
+
+
+def test_a_vanished_archive_is_noticed(tmp_path):
+    (item,) = list_source([str(write_tar(tmp_path / "a.tar", ["1.png"]))]).items
+    assert not has_vanished(item)
+    (tmp_path / "a.tar").unlink()
+    assert has_vanished(item)
+
+
+def test_a_glob_of_archives_and_images_is_both(tmp_path):
+    (tmp_path / "in[1]").mkdir()
+    (tmp_path / "in[1]" / "b.png").write_bytes(png(1))
+    write_tar(tmp_path / "in[1]" / "a.tar", ["1.png"])
+    write_tar(tmp_path / "in[1]" / "._a.tar", ["1.png"])
+    assert keys(list_source([str(tmp_path / "in[1]" / "*")])) == ["0/a.tar/1.png", "0/b.png"]
+
+
+def test_videos_in_an_archive_are_named_in_a_note(tmp_path):
+    write_tar(tmp_path / "a.tar", ["1.png", "2.mp4"])
+    source = list_source([str(tmp_path / "a.tar")])
+    assert keys(source) == ["0/a.tar/1.png"]
+    assert "1 video is left out" in source.notes[0]

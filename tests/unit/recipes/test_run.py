@@ -440,3 +440,25 @@ def test_auto_does_not_write_over_other_files(data, train, tmp_path, capsys):
     assert {path.name for path in run.iterdir()} == {"recipe.yaml", "thesis.txt"}
     assert main(["train", str(data), "--resume", "auto"]) == 2
     assert "add --out RUN" in capsys.readouterr().err
+
+
+def test_auto_starts_over_what_has_weights_but_no_state(data, train, tmp_path):
+    """A run that was killed between its first validation and its first saved state."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    for folder in (whole, run):
+        assert train(folder, "train.epochs=1") == 0
+    (run / "state.safetensors").unlink()
+    (run / "metrics.json").unlink()
+    assert train(run, "--resume", "auto", "train.epochs=1") == 0
+    for name in BYTES:
+        assert (run / f"{name}.safetensors").read_bytes() == (whole / f"{name}.safetensors").read_bytes()
+
+
+def test_auto_refuses_another_detector_and_says_what_counted_at_the_start(data, train, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(run, "train.epochs=1") == 0
+    capsys.readouterr()
+    assert main(["train", str(data), "--epochs", "9", "--out", str(run), "--resume", "auto"]) == 0
+    assert "epochs counted only at its start" in capsys.readouterr().err
+    assert main(["train", str(data), "--recipe", "fcos_r50_1x", "--out", str(run), "--resume", "auto"]) == 2
+    assert "is a run of vfnet and not of fcos" in capsys.readouterr().err

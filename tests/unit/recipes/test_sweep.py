@@ -12,10 +12,10 @@ from tiny_data import make_data
 
 import varifocal.cli.experiments as experiments
 import varifocal.recipes.sweep as sweep
+from varifocal.data.digest import dataset_digest
 from varifocal.losses import ClassificationLoss
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import load_recipe, write_recipe
-from varifocal.recipes.run import dataset_digest
 from varifocal.recipes.sweep import SWEEPS, run_sweep, table
 from varifocal.utils.errors import ConfigError
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -32,6 +33,7 @@ from varifocal.utils.text import short_list
 _IMAGES = ("image", "img", "image", "jpg", "jpeg", "png", "image_bytes", "bytes")
 _OBJECTS = ("objects", "annotations")
 _OTHERS = ("width", "height", "image_id", "id", "file_name")
+_READING = Lock()
 _MAX_GROUP = 1 << 32  # bytes of a row group, unpacked
 _SHARD = re.compile(r"[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{8,})?$")
 
@@ -64,7 +66,9 @@ class Cell:
         """
         try:
             status = self.file.stat()
-            content = _images(self.file, status.st_mtime_ns, self.column, self.group)[self.row].as_py()
+            with _READING:  # otherwise several threads would read the same group
+                images = _images(self.file, status.st_mtime_ns, self.column, self.group)
+            content = images[self.row].as_py()
         except (ValueError, IndexError) as error:
             raise OSError(0, f"the row cannot be read: {error}") from None
         if not isinstance(content, bytes):

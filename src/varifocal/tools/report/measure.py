@@ -13,13 +13,13 @@ import torch
 from varifocal.analysis.detection_table import xywh_to_xyxy
 from varifocal.analysis.diagnosis import Diagnosis, Settings, diagnose
 from varifocal.analysis.star_points import Stars, has_stars, predict_with_stars
+from varifocal.data.digest import dataset_digest
 from varifocal.data.validate import check_size
 from varifocal.evaluation.evaluate import detect_all, fit_classes, measure, relabel
 from varifocal.inference.boxes_numpy import elementwise_iou
 from varifocal.inference.model import load
 from varifocal.inference.pipeline import read_for
 from varifocal.recipes.build import read_splits
-from varifocal.recipes.run import dataset_digest
 from varifocal.tools.report.folders import Run
 from varifocal.types import Dataset, Detections
 from varifocal.utils.errors import DataError, VarifocalError

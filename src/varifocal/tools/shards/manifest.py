@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from varifocal.utils.errors import ConfigError, DataError
 
 MANIFEST = "run.json"
+SUFFIXES = (".jsonl", ".parquet")  # of shards
+_SECONDS = 0.5  # in which another process has written a manifest
 _FOLDER = "choose another --output, or remove this one to start over"
 
 
@@ -33,6 +36,11 @@ class Manifest:
     shards: int
     suffix: str
     settings: dict[str, Any]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all that changes the records, whatever the paths of model and source are here."""
+        values = {key: value for key, value in asdict(self).items() if key not in ("model", "names")}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def store(self, file: Path) -> None:
         """Write the manifest, unless there is one already, which must be equal.
@@ -96,8 +104,12 @@ def _place(trial: Path, file: Path) -> None:
         os.link(trial, file)
     except FileExistsError:
         return
-    except OSError:  # the file system has no links; two processes write the same text or one is refused later
-        os.replace(trial, file)
+    except OSError:  # the file system has no links
+        try:
+            with open(file, "xb") as stream:
+                stream.write(trial.read_bytes())
+        except FileExistsError:
+            time.sleep(_SECONDS)  # another process is writing it
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -108,7 +120,11 @@ def read_manifest(file: Path) -> Manifest:
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        return Manifest(**{**values, "names": tuple(values["names"])})
+        found = Manifest(**{**values, "names": tuple(values["names"])})
+        numbers = isinstance(found.shards, int) and isinstance(found.images, int)
+        if not numbers or found.shards < 1 or found.images < 0 or found.suffix not in SUFFIXES:
+            raise ValueError("its numbers or suffix are wrong")
+        return found
     except FileNotFoundError:
         raise DataError(
             f"{file}: there is no such file; name a folder that varifocal predict --shard K/N --output wrote.",

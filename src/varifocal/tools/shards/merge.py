@@ -39,6 +39,9 @@ def merge_shards(
     target = output or folder / f"detections{manifest.suffix}"
     if target.suffix not in (COCO, ".jsonl", PARQUET):
         raise ConfigError(f"--output {target}: name a .jsonl, .parquet or .json file.", code="merged-suffix")
+    own = {folder / MANIFEST, *(folder / shard_name(shard, manifest) for shard in _shards(manifest))}
+    if target.resolve() in {file.resolve() for file in own}:
+        raise ConfigError(f"--output {target}: is one of the files to merge; name another.", code="merged-over-input")
     _refuse_missing(folder, manifest)
     counts = Counts()
     part = target.with_name(f".{target.name}.part")
@@ -56,9 +59,12 @@ def merge_shards(
     return target, counts
 
 
+def _shards(manifest: Manifest) -> list[Shard]:
+    return [Shard(number, manifest.shards) for number in range(1, manifest.shards + 1)]
+
+
 def _refuse_missing(folder: Path, manifest: Manifest) -> None:
-    shards = [Shard(number, manifest.shards) for number in range(1, manifest.shards + 1)]
-    missing = [str(shard) for shard in shards if not (folder / shard_name(shard, manifest.suffix)).is_file()]
+    missing = [str(shard) for shard in _shards(manifest) if not (folder / shard_name(shard, manifest)).is_file()]
     if missing:
         raise DataError(
             f"{folder}: {counted(len(missing), '(shard is|shards are)')} missing: {short_list(missing)}; repeat "
@@ -71,37 +77,45 @@ def _checked(folder: Path, manifest: Manifest, counts: Counts, progress: Callabl
     """Yield the records of all shards, and count them.
 
     Raises:
-        DataError: at the end of a shard, if images are missing or there twice.
+        DataError: at the end, if images are missing or there twice in any shard.
     """
-    for number in range(1, manifest.shards + 1):
-        shard = Shard(number, manifest.shards)
+    problems: list[str] = []
+    for shard in _shards(manifest):
         start, end = shard.range_of(manifest.images)
-        file = folder / shard_name(shard, manifest.suffix)
-        check = _Order(file, start + 1, end)
+        file = folder / shard_name(shard, manifest)
+        check = _Order(start + 1, end)
         for record in read_records(file):
             counts.items += check.add(record)
             counts.add(record)
             yield record
-        check.finish(manifest)
+        found = check.problems(manifest)
+        problems += [f"{file}: {found}"] if found else []
         progress(counts.items)
+    if problems:
+        raise DataError(
+            f"{'; '.join(problems[:_NAMED])}; remove {'this file' if len(problems) == 1 else 'these files'} and repeat "
+            f"{'its shard' if len(problems) == 1 else f'their {len(problems)} shards'}.",
+            code="shard-incomplete",
+        )
 
 
 class _Order:
     """The ids of a shard's images, which must be ``first`` to ``last``, each once; frames of a video repeat theirs."""
 
-    def __init__(self, file: Path, first: int, last: int) -> None:
-        self.file, self.first, self.last = file, first, last
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
         self.expected = first
         self.missing: list[int] = []
         self.wrong: list[str] = []  # files that are there twice or belong to another shard
-        self._of_video: int | None = None
+        self._frame: int | None = None  # the last one, if the last record is of a video
 
     def add(self, record: Record) -> bool:
         """Return whether the record begins another image or video."""
-        found = record["image_id"]
-        if found == self._of_video and found == self.expected - 1:
+        found, frame = record["image_id"], record.get("frame")
+        if self._frame is not None and found == self.expected - 1 and (frame is None or frame > self._frame):
+            self._frame = frame
             return False
-        self._of_video = found if "frame" in record else None
+        self._frame = frame
         if not self.expected <= found <= self.last:
             self.wrong.append(record["file_name"])
             return True
@@ -109,8 +123,8 @@ class _Order:
         self.expected = found + 1
         return True
 
-    def finish(self, manifest: Manifest) -> None:
-        """Raise DataError if an image is missing or there twice."""
+    def problems(self, manifest: Manifest) -> str:
+        """Return which images are missing or there twice, "" if none is."""
         self.missing += range(self.expected, self.last + 1)
         problems = []
         if self.missing:
@@ -119,10 +133,7 @@ class _Order:
         if self.wrong:
             twice = _first(self.wrong[:_NAMED], len(self.wrong))
             problems.append(f"{_images_are(self.wrong)} there twice or out of order: {twice}")
-        if problems:
-            raise DataError(
-                f"{self.file}: {'; '.join(problems)}; remove this file and repeat its shard.", code="shard-incomplete"
-            )
+        return ", and ".join(problems)
 
 
 def _images_are(found: Sequence[object]) -> str:

@@ -30,14 +30,20 @@ class Counts:
         self.unreadable += "error" in record
 
 
+def part_of(target: Path, digest: str) -> Path:
+    """Return the unfinished file of a target; ``digest`` is that of the prediction."""
+    return target.with_name(f".{target.name}.{digest[:8]}.part.jsonl")
+
+
 class Part:
     """Lines beside ``target``, which become it at the end; ``counts`` are of the complete items in it.
 
-    ``first`` is the id of the shard's first image. Records are written in the order of their ids.
+    ``first`` is the id of the shard's first image, ``digest`` that of the prediction: lines of another one are not
+    continued. Records are written in the order of their ids.
     """
 
-    def __init__(self, target: Path, first: int) -> None:
-        self.target, self.file = target, target.with_name(f".{target.stem}.part.jsonl")
+    def __init__(self, target: Path, first: int, digest: str) -> None:
+        self.target, self.file = target, part_of(target, digest)
         self.counts = Counts()
         try:
             self._stream = open(self.file, "a+b")  # noqa: SIM115  # closed by __exit__

@@ -28,7 +28,7 @@ def image_record(image_id: int, file_name: str, size: tuple[int, int], detection
     """Return the record of an image of (width, height)."""
     return {
         "image_id": image_id,
-        "file_name": file_name,
+        "file_name": _as_text(file_name),
         "width": size[0],
         "height": size[1],
         "detections": [
@@ -40,11 +40,16 @@ def image_record(image_id: int, file_name: str, size: tuple[int, int], detection
 
 def error_record(image_id: int, file_name: str, error: Exception) -> Record:
     """Return the record of a file that cannot be read."""
-    return {"image_id": image_id, "file_name": file_name, "error": str(error)}
+    return {"image_id": image_id, "file_name": _as_text(file_name), "error": _as_text(str(error))}
+
+
+def _as_text(name: str) -> str:
+    """Return a name with escapes in place of the bytes that are not UTF-8, which Parquet cannot store."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def to_line(record: Record) -> bytes:
-    """Return the record as one line of JSON; bytes of a file name that are not UTF-8 are escaped."""
+    """Return the record as one line of JSON."""
     return json.dumps(record).encode() + b"\n"
 
 
@@ -103,7 +108,7 @@ def write_parquet(records: Iterable[Record], file: Path) -> None:
     with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while rows := list(islice(records, _ROWS)):
             writer.write_table(arrow.Table.from_pylist(rows, schema))
-    with open(file, "rb") as written:
+    with open(file, "r+b") as written:  # Windows flushes only what can be written
         os.fsync(written.fileno())
 
 

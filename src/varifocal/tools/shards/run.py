@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,11 +13,12 @@ from typing import Any
 from varifocal.data.image_kinds import SUFFIXES, suffix_of
 from varifocal.inference import video
 from varifocal.inference.pipeline import Predictor
-from varifocal.inference.sources import Item
+from varifocal.inference.sources import Item, has_vanished
 from varifocal.inference.stream import StreamOptions, predict_files
-from varifocal.tools.shards.manifest import MANIFEST
+from varifocal.tools.shards.manifest import MANIFEST, Manifest
 from varifocal.tools.shards.part import Counts, Part
 from varifocal.tools.shards.records import JSON_LINES, PARQUET, Record, error_record, image_record, require_pyarrow
+from varifocal.utils.atomic_write import refuse_existing
 from varifocal.utils.errors import ConfigError, DataError
 from varifocal.utils.locks import claimed_file
 
@@ -60,13 +61,14 @@ def parse_shard(text: str) -> Shard:
 
 @dataclass(frozen=True)
 class Target:
-    """The file of a shard and the manifest that belongs to it.
+    """The file of a shard, the manifest that belongs to it, and the digest of that.
 
     The manifest of a folder is kept for its other shards, that of a single file only until the file is complete.
     """
 
     file: Path
     manifest: Path
+    digest: str
     in_folder: bool
 
     @property
@@ -75,10 +77,10 @@ class Target:
         return self.file.exists()
 
 
-def target_of(output: Path, shard: Shard, suffix: str = "") -> Target:
-    """Return where a shard goes: a file in the folder ``output``, or ``output`` itself, a .jsonl or .parquet file.
+def suffix_of_output(output: Path, shard: Shard, suffix: str = "") -> str:
+    """Return the suffix of the file that a shard gets: that of ``output``, a .jsonl or .parquet file, or ``suffix``.
 
-    ``suffix`` is that of the files in a folder, JSON Lines by default.
+    ``output`` may also be a folder; the default of ``suffix`` is JSON Lines.
 
     Raises:
         ConfigError: ``output`` is a file of another kind, or one file for several shards; pyarrow is missing.
@@ -95,17 +97,22 @@ def target_of(output: Path, shard: Shard, suffix: str = "") -> Target:
                 f"--output {output}: is one {output.suffix} file; name a folder for shards, or for another format.",
                 code="output-one-file",
             )
-        target = Target(output, output.with_name(f".{output.name}.{MANIFEST}"), in_folder=False)
-    else:
-        target = Target(output / shard_name(shard, suffix or JSON_LINES), output / MANIFEST, in_folder=True)
-    if target.file.suffix == PARQUET:
+        suffix = output.suffix
+    if suffix == PARQUET:
         require_pyarrow()
-    return target
+    return suffix or JSON_LINES
 
 
-def shard_name(shard: Shard, suffix: str) -> str:
-    """Return the name of a shard's file."""
-    return f"shard-{shard.number:05d}-of-{shard.count:05d}{suffix}"
+def target_of(output: Path, shard: Shard, manifest: Manifest) -> Target:
+    """Return where a shard goes: a file in the folder ``output``, or ``output`` itself if it names a file."""
+    if output.suffix and not output.is_dir():
+        return Target(output, output.with_name(f".{output.name}.{MANIFEST}"), manifest.digest(), in_folder=False)
+    return Target(output / shard_name(shard, manifest), output / MANIFEST, manifest.digest(), in_folder=True)
+
+
+def shard_name(shard: Shard, manifest: Manifest) -> str:
+    """Return the name of a shard's file, which tells its prediction from others."""
+    return f"shard-{shard.number:05d}-of-{shard.count:05d}-{manifest.digest()[:8]}{manifest.suffix}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ class Limits:
 
 
 def predict_shard(
-    load: Callable[[], Predictor],
+    model: Predictor,
     items: Sequence[Item],
     first: int,
     target: Target,
@@ -127,44 +134,61 @@ def predict_shard(
 ) -> tuple[Counts, list[str]]:
     """Detect in the items of a shard, whose ids begin with ``first`` + 1, and write its file.
 
-    An interrupted shard goes on after the last complete item in its unfinished file. ``load`` returns the model, and
-    is not called if nothing is left to do.
+    An interrupted shard goes on after the last complete item in its unfinished file.
 
     Returns:
         What is in the file, and the messages of files that could not be read now.
 
     Raises:
-        ConfigError: another process writes this shard, or the disk is full.
-        DataError: a file cannot be read, with ``limits.fail_on_unreadable``.
+        ConfigError: another process writes this shard or has just finished it, or the disk is full.
+        DataError: a file has vanished since the source was listed, or, with ``limits.fail_on_unreadable``, cannot be
+            read.
     """
     errors: list[str] = []
-    with claimed_file(target.file), Part(target.file, first + 1) as part:
+    with claimed_file(target.file), Part(target.file, first + 1, target.digest) as part:
+        refuse_existing(target.file, "another process has just written it")
         done = part.counts.items
         progress(done)
-        if done < len(items):
-            for records in _predict(load(), items[done:], first + done + 1, limits):
+        with closing(_predict(model, items[done:], first + done + 1, limits)) as found:
+            for item, records in zip(items[done:], found, strict=True):
                 for record in records:
                     if "error" in record:
-                        _refuse(record, limits)
+                        _refuse(item, record, limits)
                         errors.append(record["error"])
                     part.write(record)
                 part.counts.items += 1
                 progress(part.counts.items)
+        if part.counts.unreadable and limits.fail_on_unreadable:
+            raise DataError(
+                f"{part.file}: {part.counts.unreadable} files could not be read before; leave out "
+                "--fail-on-unreadable to keep their records, or remove this file to try them again.",
+                code="unreadable-before",
+            )
         part.finish()
         if not target.in_folder:
             target.manifest.unlink(missing_ok=True)
         return part.counts, errors
 
 
-def _refuse(record: Record, limits: Limits) -> None:
+def _refuse(item: Item, record: Record, limits: Limits) -> None:
+    """Raise DataError if an error is not about the file, but about a source that is gone, or is to end the command."""
+    if has_vanished(item):
+        raise DataError(
+            f"{item.file}: was there when the source was listed and is not now; what is done is kept: repeat the "
+            "command when the source is back.",
+            code="source-vanished",
+        )
     if limits.fail_on_unreadable:
         raise DataError(
-            f"{record['error']} What was detected before it is kept: repair it and repeat the command.",
+            f"{record['error']} (--fail-on-unreadable ends here; what is done is kept, and the command without that "
+            "option goes on.)",
             code="unreadable-in-shard",
         )
 
 
-def _predict(model: Predictor, items: Sequence[Item], first: int, limits: Limits) -> Iterator[Iterator[Record]]:
+def _predict(
+    model: Predictor, items: Sequence[Item], first: int, limits: Limits
+) -> Generator[Iterator[Record], None, None]:
     """Yield the records of each item."""
     image_id = first
     for is_video, run in groupby(items, _is_video):

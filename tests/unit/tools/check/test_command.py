@@ -10,11 +10,11 @@ from messy import make_messy
 from PIL import Image
 
 from varifocal.cli import main
+from varifocal.data.digest import dataset_digest
 from varifocal.data.load import load_dataset
 from varifocal.data.sample_dataset import sample_dataset_dir
 from varifocal.inference.model import create_model, save
 from varifocal.models.checkpoint import read_info
-from varifocal.recipes.run import dataset_digest
 
 SMALL = ["data.preprocess.short_side=128", "data.preprocess.max_long_side=256"]
 

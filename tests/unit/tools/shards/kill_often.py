@@ -23,12 +23,12 @@ part._SECONDS = 0.01
 
 
 def work(items, target):
-    predict_shard(lambda: FakePredictor(0.004), items, 0, target, Limits(StreamOptions(1, 1)))
+    predict_shard(FakePredictor(0.004), items, 0, target, Limits(StreamOptions(calls=2)))
 
 
 def main(folder, file, kills):
     items = list_source([folder]).items
-    target = Target(Path(file), Path(file).with_name("run.json"), in_folder=True)
+    target = Target(Path(file), Path(file).with_name("run.json"), "digest", in_folder=True)
     random.seed(0)
     killed = 0
     while not target.done:
