@@ -180,6 +180,7 @@ def test_a_host_with_other_data_is_refused(hosts, data, recipe, tmp_path):
     file = other / "train" / "annotations.json"
     labels = json.loads(file.read_text())
     labels["categories"].append({"id": 99, "name": "cherry"})  # so that the networks have other shapes, too
+    labels["annotations"][0]["category_id"] = 99
     file.write_text(json.dumps(labels))
     both = [start(hosts, number, source, recipe, run, restarts=0) for number, source in enumerate((data, other))]
     assert 0 not in finish(run, both)
