@@ -51,7 +51,9 @@ class StreamOptions:
         on_gpu = (GPU_BATCH, min(os.cpu_count() or 1, GPU_BATCH))
         batch, threads = on_gpu if str(model.device).startswith("cuda") else (1, 1)
         chosen = replace(self, batch_size=min(self.batch_size or batch, BATCH), threads=self.threads or threads)
-        return chosen if self.calls else replace(chosen, calls=self._best_calls(model, files))
+        if self.calls or chosen.batch_size > 1:
+            return replace(chosen, calls=self.calls or 1)
+        return replace(chosen, calls=self._best_calls(model, files))
 
     def _best_calls(self, model: Predictor, files: int) -> int:
         """Return how many images to predict at the same time: one, if batches or threads are asked for."""
