@@ -1,6 +1,6 @@
 """Compare Ray Data with two actors with ``varifocal predict`` over the same images.
 
-    python benchmarks/ray_throughput.py [--images 600]
+    python benchmarks/ray_throughput.py [--images 300]
 
 The JPEGs are those of ``data_loading.py`` (640 x 480), repeated; the model is the preset nano with random weights in
 ONNX Runtime, on 2 cores. Whole commands are timed (``examples/ray_predict.py`` and ``varifocal predict --output``),
@@ -42,7 +42,7 @@ def seconds(words: list[str]) -> float:
 def main() -> None:
     """Measure and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--images", type=int, default=300)
     count = parser.parse_args().images
     times: dict[str, list[float]] = {"ray": [], "predict": [], "start": []}
     with tempfile.TemporaryDirectory() as name:

@@ -38,7 +38,7 @@ from varifocal.inference.model import Model
 from varifocal.inference.pipeline import tta_passes, whole
 from varifocal.inference.sources import Item
 from varifocal.inference.stream import StreamOptions
-from varifocal.tools.shards.run import Limits, Target, predict_shard
+from varifocal.tools.shards.run import PredictOptions, Target, predict_shard
 from varifocal.types import resized_shape
 
 ROUNDS = 5
@@ -80,7 +80,7 @@ def per_second(model: Any, files: list[Path], folder: Path) -> tuple[float, floa
     """Return the median images a second of predict and of the network alone."""
     run, times = alone(model), ([], [])
     batches = np.array_split(np.arange(len(files)), ROUNDS)
-    limits = Limits(StreamOptions())
+    limits = PredictOptions(StreamOptions())
     for number, batch in enumerate([batches[0][:8], *batches]):  # the first one is not counted
         items = [Item(files[i], str(i), 0) for i in batch]
         target = Target(folder / f"{number}-{time.monotonic_ns()}.jsonl", folder / "run.json", "", in_folder=True)

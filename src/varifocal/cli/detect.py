@@ -149,7 +149,7 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _check_inputs(options: argparse.Namespace) -> None:
-    """Move the words that --weights makes images to their place; raise ConfigError if no images are given."""
+    """Count all words as images if --weights names the model; raise ConfigError if no images are given."""
     if options.weights is not None:
         options.images = [word for word in (options.checkpoint, *options.images) if word is not None]
         options.checkpoint = options.weights

@@ -57,7 +57,7 @@ def run_output(options: argparse.Namespace) -> int:
     from varifocal.inference.sources import list_source
     from varifocal.inference.stream import StreamOptions
     from varifocal.tools.output_paths import ensure_writable_dir
-    from varifocal.tools.shards.run import Limits, predict_shard, suffix_of_output, target_of
+    from varifocal.tools.shards.run import PredictOptions, predict_shard, suffix_of_output, target_of
     from varifocal.utils.progress import no_bar, progress_bar
 
     _refuse_both(options)
@@ -76,7 +76,7 @@ def run_output(options: argparse.Namespace) -> int:
     model = load_model(options)  # before anything is written that another attempt would have to fit
     manifest.store(target.manifest)
     stream = StreamOptions(options.batch_size, 0, options.score_threshold, options.max_detections)
-    limits = Limits(stream, options.frame_stride, options.fail_on_unreadable)
+    limits = PredictOptions(stream, options.frame_stride, options.fail_on_unreadable)
     bar = progress_bar if os.environ.get("LOCAL_RANK", "0") == "0" else no_bar
     try:
         with bar(f"shard {shard}" if shard.count > 1 else "detecting", len(items)) as advance:
@@ -141,13 +141,12 @@ def _manifest(options: argparse.Namespace, source: Source, shard: Shard, suffix:
 
 
 def _already_done(manifest: Manifest, target: Target, shard: Shard) -> int:
-    from varifocal.tools.shards.manifest import read_manifest
     from varifocal.tools.shards.part import part_of
     from varifocal.utils.atomic_write import refuse_existing
 
     if not target.in_folder:
         refuse_existing(target.file, "name another --output or remove it")
-    manifest.compare(read_manifest(target.manifest), target.manifest)
+    manifest.store(target.manifest)  # which is compared, or was removed although its shards are there
     part_of(target.file, target.digest).unlink(missing_ok=True)  # of a process that was killed at the very end
     print(f"shard {shard}: already done: {target.file}")
     return 0

@@ -77,7 +77,7 @@ class FileResult(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """An image with its place in the list of files, or the error of the file."""
+    """An image with its position in the list of files, or the error of the file."""
 
     position: int
     image: Image.Image | None
@@ -92,7 +92,7 @@ def predict_files(
 ) -> Generator[FileResult, None, None]:
     """Yield the result of each file in the order of the files; a file that cannot be read does not stop the others.
 
-    ``check`` may refuse an image by its place in the list, with a DataError.
+    ``check`` may refuse an image by its position in the list, with a DataError.
 
     Images share a batch only if the network sees them at the same size, so that no padding is added: their detections
     are those of one by one up to rounding. At most ``WAITING + 1`` batches and ``AHEAD + 1`` images for each thread or

@@ -1,6 +1,6 @@
 """Records of detections: one for each image or frame, as lines of JSON or rows of Parquet.
 
-A record has ``image_id`` (the place of the image in the source, from 1), ``file_name``, ``width`` and ``height`` in
+A record has ``image_id`` (the position of the image in the source, from 1), ``file_name``, ``width`` and ``height`` in
 pixels and ``detections``, each with ``category_id``, ``category_name``, ``bbox`` (x, y, width, height in pixels) and
 ``score``. That of a frame also has ``frame`` and ``time``, that of a file that cannot be read has ``error`` instead of
 a size and detections. Nothing is rounded.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -116,7 +116,7 @@ def shard_name(shard: Shard, manifest: Manifest) -> str:
 
 
 @dataclass(frozen=True)
-class Limits:
+class PredictOptions:
     """The options of a prediction: those of the stream, every which frame of a video, and what cannot be read."""
 
     stream: StreamOptions
@@ -129,7 +129,7 @@ def predict_shard(
     items: Sequence[Item],
     first: int,
     target: Target,
-    limits: Limits,
+    limits: PredictOptions,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Counts, list[str]]:
     """Detect in the items of a shard, whose ids begin with ``first`` + 1, and write its file.
@@ -145,8 +145,10 @@ def predict_shard(
             read.
     """
     errors: list[str] = []
-    with claimed_file(target.file), Part(target.file, first + 1, target.digest) as part:
+    with ExitStack() as stack:
+        stack.enter_context(claimed_file(target.file))
         refuse_existing(target.file, "another process has just written it")
+        part = stack.enter_context(Part(target.file, first + 1, target.digest))
         done = part.counts.items
         progress(done)
         with closing(_predict(model, items[done:], first + done + 1, limits)) as found:
@@ -170,7 +172,7 @@ def predict_shard(
         return part.counts, errors
 
 
-def _refuse(item: Item, record: Record, limits: Limits) -> None:
+def _refuse(item: Item, record: Record, limits: PredictOptions) -> None:
     """Raise DataError if an error is not about the file, but about a source that is gone, or is to end the command."""
     if has_vanished(item):
         raise DataError(
@@ -187,7 +189,7 @@ def _refuse(item: Item, record: Record, limits: Limits) -> None:
 
 
 def _predict(
-    model: Predictor, items: Sequence[Item], first: int, limits: Limits
+    model: Predictor, items: Sequence[Item], first: int, limits: PredictOptions
 ) -> Generator[Iterator[Record], None, None]:
     """Yield the records of each item."""
     image_id = first
@@ -214,7 +216,7 @@ def _is_video(item: Item) -> bool:
     return video.is_video(item.file)
 
 
-def _frame_records(model: Predictor, item: Item, image_id: int, limits: Limits) -> Iterator[Record]:
+def _frame_records(model: Predictor, item: Item, image_id: int, limits: PredictOptions) -> Iterator[Record]:
     """Yield a record for each frame, and one with the error if the video cannot be read to its end."""
     name = str(item.file)
     thresholds: dict[str, Any] = {

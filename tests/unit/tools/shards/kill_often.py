@@ -17,13 +17,13 @@ from fake_predictor import FakePredictor
 from varifocal.inference.sources import list_source
 from varifocal.inference.stream import StreamOptions
 from varifocal.tools.shards import part
-from varifocal.tools.shards.run import Limits, Target, predict_shard
+from varifocal.tools.shards.run import PredictOptions, Target, predict_shard
 
 part._SECONDS = 0.01
 
 
 def work(items, target):
-    predict_shard(FakePredictor(0.004), items, 0, target, Limits(StreamOptions(calls=2)))
+    predict_shard(FakePredictor(0.004), items, 0, target, PredictOptions(StreamOptions(calls=2)))
 
 
 def main(folder, file, kills):

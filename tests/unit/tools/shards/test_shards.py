@@ -19,7 +19,7 @@ from varifocal.inference.sources import list_source
 from varifocal.inference.stream import StreamOptions
 from varifocal.tools.shards.merge import merge_shards
 from varifocal.tools.shards.records import read_records
-from varifocal.tools.shards.run import Limits, Shard, Target, parse_shard, predict_shard, suffix_of_output
+from varifocal.tools.shards.run import PredictOptions, Shard, Target, parse_shard, predict_shard, suffix_of_output
 from varifocal.utils.errors import ConfigError, DataError
 
 SUPPORT = Path(__file__).parents[3] / "support"
@@ -138,6 +138,16 @@ def test_what_is_done_is_skipped(photos, predict, capsys):
     assert predict(*words) == 0
     assert "already done" in capsys.readouterr().out
     assert predict.fake.calls == calls
+
+
+def test_a_removed_manifest_of_done_shards_comes_back(photos, predict, capsys):
+    words = (photos, "--shard", "2/4", "--output", "out")
+    assert predict(*words) == 0
+    before = Path("out/run.json").read_bytes()
+    Path("out/run.json").unlink()
+    assert predict(*words) == 0
+    assert "already done" in capsys.readouterr().out
+    assert Path("out/run.json").read_bytes() == before
 
 
 def test_a_file_is_not_overwritten(photos, predict, capsys):
@@ -345,7 +355,7 @@ def test_a_hundred_kills_lose_and_double_nothing(tmp_path, suffix):
 def test_a_full_disk_keeps_what_is_done(photos, monkeypatch):
     target = Target(photos.parent / "out.jsonl", photos.parent / "run.json", "digest", in_folder=True)
     items = list_source([str(photos)]).items
-    limits = Limits(StreamOptions(1, 1))
+    limits = PredictOptions(StreamOptions(1, 1))
 
     class Full:
         """A file on a disk with room for three more lines."""
@@ -385,10 +395,10 @@ def test_two_processes_cannot_write_one_shard(photos, tmp_path):
     class Second(FakePredictor):
         def predict(self, images, **limits):
             with raises_code("locked", ConfigError):
-                predict_shard(FakePredictor(), items, 0, target, Limits(StreamOptions(1, 1)))
+                predict_shard(FakePredictor(), items, 0, target, PredictOptions(StreamOptions(1, 1)))
             return super().predict(images, **limits)
 
-    predict_shard(Second(), items, 0, target, Limits(StreamOptions(1, 1)))
+    predict_shard(Second(), items, 0, target, PredictOptions(StreamOptions(1, 1)))
     assert len(lines(target.file)) == 11
 
 
